@@ -1,0 +1,133 @@
+"""The errors a caller can meet: one class per reason. How they travel is the business of gRPC and HTTP, each in one place."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from google.rpc import code_pb2
+
+
+@dataclass(frozen=True)
+class Violation:
+    """One thing wrong with a request."""
+
+    field: str
+    """Path within the request as the caller wrote it, for example `lines[0].quantity`."""
+    reason: str
+    """For programs, for example `REQUIRED`."""
+    message: str
+    """For people: what is wrong and what to send instead."""
+
+
+class GiposError(Exception):
+    """A failure with a reason. Raise one of the subclasses."""
+
+    code: ClassVar[int] = code_pb2.INTERNAL
+    """The google.rpc.Code."""
+    reason: ClassVar[str] = "INTERNAL"
+    """For programs; never changes."""
+
+    def __init__(self, message: str, violations: Sequence[Violation] = (), **facts: str) -> None:
+        super().__init__(message)
+        self.message = message
+        """What happened and what to do, in the words of the product."""
+        self.violations = tuple(violations)
+        self.facts = facts
+        """Every variable in the message, for programs."""
+
+
+class Invalid(GiposError):
+    """The request breaks rules; the violations say which."""
+
+    code = code_pb2.INVALID_ARGUMENT
+    reason = "VALIDATION_FAILED"
+
+    def __init__(self, violations: Sequence[Violation], message: str = "") -> None:
+        count = len(violations)
+        super().__init__(message or f"{count} field{'s are' if count != 1 else ' is'} invalid.", violations)
+
+
+class NotFound(GiposError):
+    """The resource does not exist, or belongs to another merchant."""
+
+    code = code_pb2.NOT_FOUND
+    reason = "RESOURCE_NOT_FOUND"
+
+
+class AlreadyExists(GiposError):
+    """Something with this unique value exists already."""
+
+    code = code_pb2.ALREADY_EXISTS
+    reason = "ALREADY_EXISTS"
+
+
+class VersionConflict(GiposError):
+    """The resource changed since the caller read it."""
+
+    code = code_pb2.ABORTED
+    reason = "VERSION_CONFLICT"
+
+
+class NotRefundable(GiposError):
+    """More would be given back than was sold and is left."""
+
+    code = code_pb2.FAILED_PRECONDITION
+    reason = "NOT_REFUNDABLE"
+
+
+class Unauthenticated(GiposError):
+    """The key is missing, wrong, expired or revoked."""
+
+    code = code_pb2.UNAUTHENTICATED
+    reason = "UNAUTHENTICATED"
+
+
+class PermissionDenied(GiposError):
+    """The caller is known but may not do this."""
+
+    code = code_pb2.PERMISSION_DENIED
+    reason = "PERMISSION_DENIED"
+
+
+class IdempotencyMismatch(GiposError):
+    """An idempotency key was used again with another request."""
+
+    code = code_pb2.FAILED_PRECONDITION
+    reason = "IDEMPOTENCY_MISMATCH"
+
+
+class IdempotencyInProgress(GiposError):
+    """The same request is still being worked on."""
+
+    code = code_pb2.ABORTED
+    reason = "IDEMPOTENCY_IN_PROGRESS"
+
+
+class CursorInvalid(GiposError):
+    """A page token or cursor that is not ours, or belongs to another listing."""
+
+    code = code_pb2.INVALID_ARGUMENT
+    reason = "CURSOR_INVALID"
+
+
+class CursorExpired(GiposError):
+    """The cursor points before the oldest event that is kept."""
+
+    code = code_pb2.OUT_OF_RANGE
+    reason = "CURSOR_EXPIRED"
+
+
+class LimitReached(GiposError):
+    """The merchant has as many of these as the plan allows."""
+
+    code = code_pb2.FAILED_PRECONDITION
+    reason = "LIMIT_REACHED"
+
+
+class Busy(GiposError):
+    """The database could not serve the request in time; trying again is safe."""
+
+    code = code_pb2.UNAVAILABLE
+    reason = "BUSY"

@@ -1,0 +1,63 @@
+"""Every event that can be subscribed to. Adding one is one line here and one `tx.publish(…)` where it happens."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from google.protobuf.message import Message
+
+from gipos.v1.catalog_pb2 import Product
+from gipos.v1.customers_pb2 import Customer
+from gipos.v1.inventory_pb2 import Level
+from gipos.v1.sales_pb2 import Sale
+
+M_contra = TypeVar("M_contra", bound=Message, contravariant=True)
+
+
+@dataclass(frozen=True)
+class EventType(Generic[M_contra]):
+    """A kind of fact. The type parameter is the resource it carries."""
+
+    name: str
+    subject: str
+    """What it is about: product, sale, inventory, customer."""
+    description: str
+
+
+PRODUCT_CREATED: EventType[Product] = EventType("product.created", "product", "A product was added.")
+PRODUCT_UPDATED: EventType[Product] = EventType("product.updated", "product", "A product was changed.")
+PRODUCT_DELETED: EventType[Product] = EventType("product.deleted", "product", "A product was archived.")
+INVENTORY_UPDATED: EventType[Level] = EventType("inventory.updated", "inventory", "The stock of a product in an outlet changed.")
+CUSTOMER_CREATED: EventType[Customer] = EventType("customer.created", "customer", "A customer was added.")
+CUSTOMER_UPDATED: EventType[Customer] = EventType("customer.updated", "customer", "A customer was changed.")
+SALE_CREATED: EventType[Sale] = EventType("sale.created", "sale", "A sale was recorded.")
+SALE_COMPLETED: EventType[Sale] = EventType("sale.completed", "sale", "A sale is paid in full.")
+SALE_REFUNDED: EventType[Sale] = EventType("sale.refunded", "sale", "A sale was given back, whole or in part.")
+
+EVENT_TYPES = {
+    event_type.name: event_type
+    for event_type in (
+        PRODUCT_CREATED, PRODUCT_UPDATED, PRODUCT_DELETED, INVENTORY_UPDATED, CUSTOMER_CREATED, CUSTOMER_UPDATED,
+        SALE_CREATED, SALE_COMPLETED, SALE_REFUNDED,
+    )
+}  # fmt: skip
+
+
+def is_pattern(pattern: str) -> bool:
+    """Whether this is an event type, a group such as "sale.*", or "*"."""
+    if pattern == "*" or pattern in EVENT_TYPES:
+        return True
+    return pattern.endswith(".*") and any(name.startswith(pattern[:-1]) for name in EVENT_TYPES)
+
+
+def selected(patterns: Iterable[str]) -> frozenset[str]:
+    """The event types these patterns select."""
+    wanted: set[str] = set()
+    for pattern in patterns:
+        if pattern.endswith("*"):
+            wanted.update(name for name in EVENT_TYPES if name.startswith(pattern[:-1]))
+        else:
+            wanted.add(pattern)
+    return frozenset(wanted)

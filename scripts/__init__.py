@@ -1,0 +1,1 @@
+"""Programs for the people who work here: start, stop, test, demonstrate, measure."""
