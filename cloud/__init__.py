@@ -1,0 +1,1 @@
+"""The cloud: gRPC services over PostgreSQL. `python -m cloud --help` says how to run it."""

@@ -1,0 +1,1 @@
+"""Who the merchant is, its outlets and tills, and who may call."""

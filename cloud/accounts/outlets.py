@@ -1,0 +1,127 @@
+"""Outlets, their tills, and which outlet is meant when a caller names none."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from cloud.accounts.tables import outlets, tenants, tills
+from cloud.platform import log
+from cloud.platform.database import Transaction
+from gipos.v1.accounts_pb2 import Outlet, Till
+from gipos.v1.catalog_pb2 import TaxClass
+from kernel.business_days import TIME_ZONES
+from kernel.errors import Invalid, NotFound, Violation
+from kernel.ids import new_id
+from kernel.signatures import fingerprint
+
+
+async def create(tx: Transaction, draft: Outlet) -> Outlet:
+    """Adds an outlet and opens its lane in the log.
+
+    Raises:
+        Invalid: the time zone is not one of Indonesia's.
+    """
+    if draft.time_zone not in TIME_ZONES:
+        raise Invalid([Violation("time_zone", "INVALID", f"time_zone must be one of {', '.join(TIME_ZONES)}.")])
+    outlet_id = new_id("out")
+    await tx.connection.execute(
+        sa.insert(outlets).values(
+            tenant_id=tx.tenant_id,
+            id=outlet_id,
+            name=draft.name,
+            code=draft.code,
+            address=draft.address,
+            time_zone=draft.time_zone,
+            tax_number=draft.tax_number,
+            prices_include_tax=draft.prices_include_tax,
+            receipt_footer=draft.receipt_footer,
+            created_at=tx.now,
+        )
+    )
+    await log.add_lane(tx.connection, tx.tenant_id, outlet_id)
+    return await find(tx.connection, tx.tenant_id, outlet_id)
+
+
+async def add_till(tx: Transaction, outlet_id: str, name: str, number: int, token: str) -> Till:
+    """Adds a till that authenticates with this device token."""
+    till = Till(id=new_id("dev"), name=name, number=number, outlet_id=outlet_id)
+    await tx.connection.execute(
+        sa.insert(tills).values(
+            tenant_id=tx.tenant_id,
+            id=till.id,
+            outlet_id=outlet_id,
+            name=name,
+            number=number,
+            token_fingerprint=fingerprint(token),
+        )
+    )
+    return till
+
+
+async def every(connection: AsyncConnection, tenant_id: str) -> list[Outlet]:
+    """The outlets of the merchant with their tills, oldest first."""
+    by_id = {}
+    rows = await connection.execute(
+        sa.select(outlets).where(outlets.c.tenant_id == tenant_id).order_by(outlets.c.created_at, outlets.c.id)
+    )
+    for row in rows:
+        outlet = Outlet(
+            id=row.id,
+            name=row.name,
+            code=row.code,
+            address=row.address,
+            time_zone=row.time_zone,
+            tax_number=row.tax_number,
+            prices_include_tax=row.prices_include_tax,
+            receipt_footer=row.receipt_footer,
+        )
+        outlet.create_time.FromDatetime(row.created_at)
+        by_id[row.id] = outlet
+    for row in await connection.execute(sa.select(tills).where(tills.c.tenant_id == tenant_id).order_by(tills.c.number)):
+        if row.outlet_id in by_id:
+            by_id[row.outlet_id].tills.add(id=row.id, name=row.name, number=row.number, outlet_id=row.outlet_id)
+    return list(by_id.values())
+
+
+async def find(connection: AsyncConnection, tenant_id: str, outlet_id: str) -> Outlet:
+    """One outlet.
+
+    Raises:
+        NotFound: no such outlet.
+    """
+    for outlet in await every(connection, tenant_id):
+        if outlet.id == outlet_id:
+            return outlet
+    raise NotFound(f"Outlet {outlet_id} does not exist. GET /api/v1/outlets lists yours.", outlet_id=outlet_id)
+
+
+async def meant(connection: AsyncConnection, tenant_id: str, outlet_id: str, field: str = "outlet_id") -> Outlet:
+    """The outlet a request is about: the one named, or the only one there is.
+
+    Raises:
+        Invalid: none is named and there are several, or the one named does not exist.
+    """
+    mine = await every(connection, tenant_id)
+    if not outlet_id:
+        if len(mine) == 1:
+            return mine[0]
+        raise Invalid(
+            [Violation(field, "REQUIRED", f"{field} is required: you have {len(mine)} outlets. GET /api/v1/outlets lists them.")]
+        )
+    for outlet in mine:
+        if outlet.id == outlet_id:
+            return outlet
+    raise Invalid([Violation(field, "NOT_FOUND", f"There is no outlet {outlet_id}. GET /api/v1/outlets lists yours.")])
+
+
+async def tenant(connection: AsyncConnection, tenant_id: str) -> tuple[str, TaxClass.ValueType]:
+    """The merchant's name and the tax class of products that name none."""
+    row = (await connection.execute(sa.select(tenants).where(tenants.c.tenant_id == tenant_id))).one()
+    return row.name, row.tax_class
+
+
+async def create_tenant(tx: Transaction, name: str, tax_class: TaxClass.ValueType) -> None:
+    """Adds the merchant this transaction belongs to and opens its lane in the log."""
+    await tx.connection.execute(sa.insert(tenants).values(tenant_id=tx.tenant_id, name=name, tax_class=tax_class))
+    await log.add_lane(tx.connection, tx.tenant_id, log.TENANT_LANE)

@@ -1,0 +1,1 @@
+"""Products a merchant sells."""

@@ -1,0 +1,1 @@
+"""The log as integrators and dashboards read it."""

@@ -1,0 +1,1 @@
+"""Stock per outlet and the movements behind it."""

@@ -1,0 +1,130 @@
+"""How much there is: reading levels, setting them after a count, and opening them with the first stock."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from cloud.accounts import outlets
+from cloud.catalog import products
+from cloud.catalog.imports import Opening
+from cloud.inventory import movements
+from cloud.inventory.movements import Change, to_level
+from cloud.inventory.tables import levels
+from cloud.platform import checks, paging
+from cloud.platform.database import Transaction
+from gipos.v1.inventory_pb2 import Inventory, Level, ListLevelsRequest, ListLevelsResponse, SetInventoryRequest
+from kernel import quantities
+from kernel.errors import Invalid, VersionConflict
+
+_COLUMN = levels.c
+
+# The first level of a product in an outlet; an existing one is never overwritten.
+_OPEN = sa.text(
+    """
+    INSERT INTO levels (tenant_id, outlet_id, product_id, on_hand, version, updated_at)
+    SELECT :tenant_id, d.outlet_id, d.product_id, 0, 0, :now
+    FROM unnest(CAST(:outlet_ids AS text[]), CAST(:product_ids AS text[])) AS d (outlet_id, product_id)
+    ORDER BY d.outlet_id, d.product_id
+    ON CONFLICT DO NOTHING
+    RETURNING outlet_id, product_id
+    """
+)
+
+
+async def open_stock(tx: Transaction, openings: Sequence[Opening]) -> int:
+    """Gives products their first stock in an outlet; how many had none yet."""
+    result = await tx.run(
+        _OPEN,
+        tenant_id=tx.tenant_id,
+        outlet_ids=[opening.outlet_id for opening in openings],
+        product_ids=[opening.product_id for opening in openings],
+        now=tx.now,
+    )
+    fresh = {(row.outlet_id, row.product_id) for row in result}
+    changes = [
+        Change(opening.outlet_id, opening.product_id, opening.quantity, movements.OPENING)
+        for opening in openings
+        if (opening.outlet_id, opening.product_id) in fresh
+    ]
+    await movements.apply(tx, changes)
+    return len(changes)
+
+
+async def count(tx: Transaction, request: SetInventoryRequest) -> Inventory:
+    """Sets what a count found; the difference becomes a movement.
+
+    Raises:
+        Invalid: quantity or outlet is not right.
+        NotFound: no such product.
+        VersionConflict: the level is no longer at the expected version.
+    """
+    if wrong := [*checks.quantity("on_hand", request.on_hand), *checks.text("note", request.note, 500)]:
+        raise Invalid(wrong)
+    await products.find(tx.connection, tx.tenant_id, request.product_id)
+    outlet = await outlets.meant(tx.connection, tx.tenant_id, request.outlet_id)
+    query = sa.select(levels).where(
+        _COLUMN.tenant_id == tx.tenant_id, _COLUMN.outlet_id == outlet.id, _COLUMN.product_id == request.product_id
+    )
+    row = (await tx.connection.execute(query.with_for_update())).one_or_none()
+    on_hand, version = (row.on_hand, row.version) if row is not None else (0, 0)
+    if request.HasField("expected_version") and request.expected_version != version:
+        raise VersionConflict(
+            f"The stock changed since you read it (version {version}, you expected {request.expected_version}). "
+            "Read it again, then retry.",
+            product_id=request.product_id,
+        )
+    difference = quantities.parse(request.on_hand) - on_hand
+    if difference or row is None:
+        await movements.apply(tx, [Change(outlet.id, request.product_id, difference, movements.COUNT, note=request.note)])
+    return await find(tx.connection, tx.tenant_id, request.product_id, "")
+
+
+async def find(connection: AsyncConnection, tenant_id: str, product_id: str, outlet_id: str) -> Inventory:
+    """The stock of a product, in total and per outlet.
+
+    Raises:
+        NotFound: no such product.
+        Invalid: no such outlet.
+    """
+    await products.find(connection, tenant_id, product_id)
+    query = sa.select(levels).where(_COLUMN.tenant_id == tenant_id, _COLUMN.product_id == product_id).order_by(_COLUMN.outlet_id)
+    if outlet_id:
+        await outlets.meant(connection, tenant_id, outlet_id)
+        query = query.where(_COLUMN.outlet_id == outlet_id)
+    rows = (await connection.execute(query)).all()
+    on_hand = sum(row.on_hand for row in rows)
+    reserved = sum(row.reserved for row in rows)
+    return Inventory(
+        product_id=product_id,
+        on_hand=quantities.text(on_hand),
+        reserved=quantities.text(reserved),
+        available=quantities.text(on_hand - reserved),
+        levels=[to_level(row) for row in rows],
+    )
+
+
+async def page(connection: AsyncConnection, tenant_id: str, request: ListLevelsRequest) -> ListLevelsResponse:
+    """A page of levels, newest products first."""
+    limit = paging.size(request.page_size)
+    query = sa.select(levels).where(_COLUMN.tenant_id == tenant_id)
+    if request.outlet_id:
+        await outlets.meant(connection, tenant_id, request.outlet_id)
+        query = query.where(_COLUMN.outlet_id == request.outlet_id)
+    if request.product_id:
+        query = query.where(_COLUMN.product_id == request.product_id)
+    if after := paging.position(request, request.page_token, 2):
+        query = query.where(sa.tuple_(_COLUMN.product_id, _COLUMN.outlet_id) < sa.tuple_(after[0], after[1]))
+    rows = (await connection.execute(query.order_by(_COLUMN.product_id.desc(), _COLUMN.outlet_id.desc()).limit(limit + 1))).all()
+    answer = ListLevelsResponse(levels=[to_level(row) for row in rows[:limit]], has_more=len(rows) > limit)
+    if answer.has_more:
+        answer.next_page_token = paging.next_token(request, [rows[limit - 1].product_id, rows[limit - 1].outlet_id])
+    return answer
+
+
+async def of_outlet(connection: AsyncConnection, tenant_id: str, outlet_id: str) -> list[Level]:
+    """All levels of an outlet, for a snapshot."""
+    query = sa.select(levels).where(_COLUMN.tenant_id == tenant_id, _COLUMN.outlet_id == outlet_id).order_by(_COLUMN.product_id)
+    return [to_level(row) for row in await connection.execute(query)]

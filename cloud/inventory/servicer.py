@@ -1,0 +1,50 @@
+"""InventoryService over gRPC: proto in, one transaction, proto out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cloud.catalog import products
+from cloud.inventory import levels, movements
+from cloud.platform.database import Database
+from cloud.platform.idempotency import once
+from cloud.platform.rpc import caller
+from gipos.v1 import inventory_pb2, inventory_pb2_grpc
+
+if TYPE_CHECKING:
+    from cloud.platform.rpc import Context
+
+
+class InventoryServicer(inventory_pb2_grpc.InventoryServiceServicer):
+    """Answers InventoryService."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def ListLevels(self, request: inventory_pb2.ListLevelsRequest, context: Context) -> inventory_pb2.ListLevelsResponse:
+        """See inventory.proto."""
+        tenant_id = caller().tenant_id
+        async with self._database.reading(tenant_id) as connection:
+            return await levels.page(connection, tenant_id, request)
+
+    async def GetInventory(self, request: inventory_pb2.GetInventoryRequest, context: Context) -> inventory_pb2.Inventory:
+        """See inventory.proto."""
+        tenant_id = caller().tenant_id
+        async with self._database.reading(tenant_id) as connection:
+            return await levels.find(connection, tenant_id, request.product_id, request.outlet_id)
+
+    async def SetInventory(self, request: inventory_pb2.SetInventoryRequest, context: Context) -> inventory_pb2.Inventory:
+        """See inventory.proto."""
+        async with self._database.transaction(caller().tenant_id) as tx:
+            return await once(
+                tx, "SetInventory", request.request_id, request, inventory_pb2.Inventory, lambda: levels.count(tx, request)
+            )
+
+    async def ListMovements(
+        self, request: inventory_pb2.ListMovementsRequest, context: Context
+    ) -> inventory_pb2.ListMovementsResponse:
+        """See inventory.proto."""
+        tenant_id = caller().tenant_id
+        async with self._database.reading(tenant_id) as connection:
+            await products.find(connection, tenant_id, request.product_id)
+            return await movements.page(connection, tenant_id, request)

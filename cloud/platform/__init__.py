@@ -1,0 +1,1 @@
+"""Machinery without business: database, outbound calls, logs. Knows no feature."""

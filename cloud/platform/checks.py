@@ -1,0 +1,75 @@
+"""Checks that every feature makes at its boundary. Each returns violations, so that a caller hears of all of them at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import date
+from urllib.parse import urlsplit
+
+from gipos.v1.common_pb2 import Money
+from kernel import quantities
+from kernel.errors import Violation
+from kernel.money import LIMIT, RUPIAH
+
+
+def text(field: str, value: str, limit: int, *, required: bool = False) -> Iterator[Violation]:
+    """Length, and characters that no name, code or note has."""
+    if required and not value.strip():
+        yield Violation(field, "REQUIRED", f"{field} is required.")
+    if len(value) > limit:
+        yield Violation(field, "TOO_LONG", f"{field} has at most {limit} characters; this one has {len(value)}.")
+    if any((ord(character) < 32 and character not in "\n\t") or 0xD800 <= ord(character) <= 0xDFFF for character in value):
+        yield Violation(field, "INVALID_CHARACTER", f"{field} contains a control character.")
+
+
+def money(field: str, value: Money, *, present: bool, required: bool = False) -> Iterator[Violation]:
+    """An amount of rupiah from 0 up to the limit."""
+    if not present:
+        if required:
+            yield Violation(field, "REQUIRED", f'{field} is required, for example {{"amount": 15000}}.')
+        return
+    if value.currency not in {"", RUPIAH}:
+        yield Violation(f"{field}.currency", "UNSUPPORTED", "Only IDR is supported.")
+    if value.amount < 0:
+        yield Violation(f"{field}.amount", "OUT_OF_RANGE", f"{field} must not be negative.")
+    if value.amount > LIMIT:
+        yield Violation(f"{field}.amount", "OUT_OF_RANGE", f"{field} must be at most {LIMIT}.")
+
+
+def quantity(field: str, value: str, *, positive: bool = False) -> Iterator[Violation]:
+    """A decimal with at most three places."""
+    if not value:
+        yield Violation(field, "REQUIRED", f"{field} is required.")
+        return
+    try:
+        thousandths = quantities.parse(value)
+    except ValueError as error:
+        yield Violation(field, "INVALID_DECIMAL", f"{field} {error}.")
+        return
+    if positive and thousandths <= 0:
+        yield Violation(field, "OUT_OF_RANGE", f"{field} must be above 0.")
+
+
+def web_address(field: str, value: str) -> Iterator[Violation]:
+    """Empty, or an https address."""
+    if not value:
+        return
+    try:
+        parts = urlsplit(value)
+        good = parts.scheme == "https" and bool(parts.hostname) and len(value) <= 2048 and value.isprintable()
+    except ValueError:
+        good = False
+    if not good:
+        yield Violation(field, "INVALID_URL", f"{field} must be an https address of at most 2048 characters.")
+
+
+def day(field: str, value: str) -> Iterator[Violation]:
+    """Empty, or a calendar day."""
+    if not value:
+        return
+    try:
+        good = len(value) == 10 and bool(date.fromisoformat(value))
+    except ValueError:
+        good = False
+    if not good:
+        yield Violation(field, "INVALID_DATE", f"{field} must be a day such as 2026-11-23.")

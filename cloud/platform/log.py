@@ -1,0 +1,133 @@
+"""The one log: every business change, numbered per (tenant, lane) without gaps and in the order of commits.
+
+A lane is what one kind of reader resumes on: one per outlet, one for the merchant. The number comes from a counter row
+that is locked as the last statement of the transaction: whoever sees n + 1 also sees n, and a rollback gives its number back. (A
+sequence would hand out numbers before the commit, and readers would miss events.)
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+TENANT_LANE = "tenant"
+
+
+@dataclass(frozen=True)
+class NewEvent:
+    """An event on its way into the log."""
+
+    id: str
+    lane: str
+    type: str
+    subject_id: str
+    version: int
+    outlet_id: str
+    body: bytes
+    """The resource after the event, serialised."""
+    occurred_at: datetime
+
+
+@dataclass(frozen=True)
+class LoggedEvent:
+    """An event in the log."""
+
+    lane: str
+    seq: int
+    id: str
+    type: str
+    subject_id: str
+    version: int
+    outlet_id: str
+    body: bytes
+    occurred_at: datetime
+    recorded_at: datetime
+
+
+@dataclass(frozen=True)
+class Head:
+    """Where a lane ends, and where it begins."""
+
+    epoch: int
+    last_seq: int
+    floor_seq: int
+    """The oldest position that is kept."""
+
+
+_APPEND = sa.text(
+    """
+    WITH head AS (
+        UPDATE log_heads SET last_seq = last_seq + cardinality(CAST(:ids AS text[]))
+        WHERE tenant_id = :tenant_id AND lane = :lane
+        RETURNING last_seq
+    ), added AS (
+        INSERT INTO events (tenant_id, lane, seq, id, type, subject_id, version, outlet_id, body, occurred_at)
+        SELECT :tenant_id, :lane, head.last_seq - cardinality(CAST(:ids AS text[])) + e.place,
+               e.id, e.type, e.subject_id, e.version, e.outlet_id, e.body, e.occurred_at
+        FROM head, unnest(CAST(:ids AS text[]), CAST(:types AS text[]), CAST(:subject_ids AS text[]), CAST(:versions AS bigint[]),
+                          CAST(:outlet_ids AS text[]), CAST(:bodies AS bytea[]), CAST(:occurred_at AS timestamptz[]))
+             WITH ORDINALITY AS e (id, type, subject_id, version, outlet_id, body, occurred_at, place)
+    )
+    SELECT last_seq FROM head
+    """
+)
+
+_READ = sa.text(
+    """
+    SELECT lane, seq, id, type, subject_id, version, outlet_id, body, occurred_at, recorded_at
+    FROM events WHERE tenant_id = :tenant_id AND lane = :lane AND seq > :after ORDER BY seq LIMIT :limit
+    """
+)
+
+_HEADS = sa.text("SELECT lane, epoch, last_seq, floor_seq FROM log_heads WHERE tenant_id = :tenant_id")
+_ADD_LANE = sa.text("INSERT INTO log_heads (tenant_id, lane) VALUES (:tenant_id, :lane) ON CONFLICT DO NOTHING")
+
+
+async def append(connection: AsyncConnection, tenant_id: str, events: Sequence[NewEvent]) -> dict[str, int]:
+    """Numbers and stores events; the new head of each lane. Nothing but COMMIT may follow.
+
+    Lanes are locked in order of their names, so that two transactions never wait for each other.
+    """
+    by_lane: defaultdict[str, list[NewEvent]] = defaultdict(list)
+    for event in events:
+        by_lane[event.lane].append(event)
+    heads: dict[str, int] = {}
+    for lane, mine in sorted(by_lane.items()):
+        result = await connection.execute(
+            _APPEND,
+            {
+                "tenant_id": tenant_id,
+                "lane": lane,
+                "ids": [event.id for event in mine],
+                "types": [event.type for event in mine],
+                "subject_ids": [event.subject_id for event in mine],
+                "versions": [event.version for event in mine],
+                "outlet_ids": [event.outlet_id for event in mine],
+                "bodies": [event.body for event in mine],
+                "occurred_at": [event.occurred_at for event in mine],
+            },
+        )
+        heads[lane] = result.scalar_one()
+    return heads
+
+
+async def add_lane(connection: AsyncConnection, tenant_id: str, lane: str) -> None:
+    """Opens a lane. Every outlet and every merchant has one from its first moment on."""
+    await connection.execute(_ADD_LANE, {"tenant_id": tenant_id, "lane": lane})
+
+
+async def read(connection: AsyncConnection, tenant_id: str, lane: str, after: int, limit: int) -> list[LoggedEvent]:
+    """The events after a position, in order."""
+    rows = await connection.execute(_READ, {"tenant_id": tenant_id, "lane": lane, "after": after, "limit": limit})
+    return [LoggedEvent(*row) for row in rows]
+
+
+async def heads(connection: AsyncConnection, tenant_id: str) -> dict[str, Head]:
+    """Every lane of a merchant."""
+    rows = await connection.execute(_HEADS, {"tenant_id": tenant_id})
+    return {lane: Head(epoch, last_seq, floor_seq) for lane, epoch, last_seq, floor_seq in rows}

@@ -1,0 +1,1 @@
+"""Changes of the schema, one file each: expand first, contract in a later release."""

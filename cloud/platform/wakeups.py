@@ -1,0 +1,121 @@
+"""Tells readers of the log that there is something to read. A wake-up is a hint: losing one costs a second, never an event.
+
+Within the process: an asyncio event per reader. Between processes: one debounced NOTIFY per process (never inside a business
+transaction, where it takes a global lock at commit), and a poll of the heads once a second as the net.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from uuid import uuid4
+
+import orjson
+import sqlalchemy as sa
+import structlog
+
+from cloud.platform.database import Database
+
+CHANNEL = "gipos_log"
+DEBOUNCE_SECONDS = 0.005
+POLL_SECONDS = 1.0
+
+_HEADS = sa.text("SELECT tenant_id, lane, last_seq FROM log_heads WHERE tenant_id = ANY(:tenant_ids)")
+_NOTIFY = sa.text("SELECT pg_notify(:channel, :payload)")
+
+logger = structlog.get_logger()
+
+
+class Wakeups:
+    """Who waits for which merchant's log, and the tasks that wake them."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._waiting: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
+        self._seen: dict[tuple[str, str], int] = {}
+        self._touched: set[str] = set()
+        self._dirty = asyncio.Event()
+        self._name = uuid4().hex
+
+    def touch(self, tenant_id: str, heads: dict[str, int]) -> None:
+        """Called after a commit: wakes this process at once and the others soon."""
+        for lane, seq in heads.items():
+            self._seen[tenant_id, lane] = max(seq, self._seen.get((tenant_id, lane), 0))
+        self._wake(tenant_id)
+        self._touched.add(tenant_id)
+        self._dirty.set()
+
+    @contextmanager
+    def waiting(self, tenant_id: str) -> Iterator[asyncio.Event]:
+        """An event that is set whenever the merchant's log may have grown. The waiter clears it before it reads."""
+        event = asyncio.Event()
+        event.set()
+        self._waiting[tenant_id].add(event)
+        try:
+            yield event
+        finally:
+            self._waiting[tenant_id].discard(event)
+            if not self._waiting[tenant_id]:
+                del self._waiting[tenant_id]
+                for key in [key for key in self._seen if key[0] == tenant_id]:
+                    del self._seen[key]
+
+    def _wake(self, tenant_id: str) -> None:
+        for event in self._waiting.get(tenant_id, ()):
+            event.set()
+
+    async def run(self) -> None:
+        """Works until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._notify())
+            tasks.create_task(self._listen())
+            tasks.create_task(self._poll())
+
+    async def _notify(self) -> None:
+        while True:
+            await self._dirty.wait()
+            await asyncio.sleep(DEBOUNCE_SECONDS)  # gathers what comes in the meantime into one NOTIFY
+            self._dirty.clear()
+            touched, self._touched = sorted(self._touched), set()
+            for start in range(0, len(touched), 200):  # a payload must stay under 8,000 bytes
+                payload = orjson.dumps([self._name, *touched[start : start + 200]]).decode()
+                try:
+                    async with self._database.across_tenants() as connection:
+                        await connection.execute(_NOTIFY, {"channel": CHANNEL, "payload": payload})
+                except (sa.exc.SQLAlchemyError, OSError) as error:
+                    logger.warning("wakeup_not_sent", error=str(error))  # the others' poll finds it within a second
+
+    async def _listen(self) -> None:
+        while True:
+            try:
+                async with self._database.listening(CHANNEL, self._heard) as closed:
+                    for tenant_id in list(self._waiting):
+                        self._wake(tenant_id)  # whatever was said while nobody listened
+                    await closed.wait()
+            except (sa.exc.SQLAlchemyError, OSError) as error:
+                logger.warning("wakeups_not_heard", error=str(error))
+            await asyncio.sleep(POLL_SECONDS)  # the poll covers the pause
+
+    def _heard(self, _connection: object, _pid: int, _channel: str, payload: object) -> None:
+        name, *tenants = orjson.loads(str(payload))
+        if name != self._name:
+            for tenant_id in tenants:
+                self._wake(tenant_id)
+
+    async def _poll(self) -> None:
+        while True:
+            await asyncio.sleep(POLL_SECONDS)
+            if not self._waiting:
+                continue
+            try:
+                async with self._database.across_tenants() as connection:
+                    rows = (await connection.execute(_HEADS, {"tenant_ids": list(self._waiting)})).all()
+            except (sa.exc.SQLAlchemyError, OSError) as error:
+                logger.warning("heads_not_polled", error=str(error))
+                continue
+            for tenant_id, lane, last_seq in rows:
+                if last_seq != self._seen.get((tenant_id, lane), -1) and tenant_id in self._waiting:
+                    self._seen[tenant_id, lane] = last_seq
+                    self._wake(tenant_id)

@@ -1,0 +1,1 @@
+"""Sales, from tills and from integrations."""

@@ -1,0 +1,186 @@
+"""The composition root: builds everything once, starts it, and stops it in the right order."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+import structlog
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from cloud import reactions
+from cloud.accounts.authentication import Authentication
+from cloud.accounts.servicer import AccountServicer
+from cloud.catalog.servicer import ProductServicer
+from cloud.customers.servicer import CustomerServicer
+from cloud.events.servicer import EventServicer
+from cloud.inventory import levels
+from cloud.inventory.servicer import InventoryServicer
+from cloud.platform import schema
+from cloud.platform.database import Database
+from cloud.platform.postgres import EmbeddedPostgres
+from cloud.platform.rpc import Door
+from cloud.platform.wakeups import Wakeups
+from cloud.sales.servicer import SaleServicer
+from cloud.settings import Settings
+from cloud.sync.servicer import EdgeLinkServicer
+from cloud.webhooks.delivery import Dispatcher
+from cloud.webhooks.servicer import WebhookServicer
+from gipos.edge.v1 import link_pb2, link_pb2_grpc
+from gipos.v1 import (
+    accounts_pb2,
+    accounts_pb2_grpc,
+    catalog_pb2,
+    catalog_pb2_grpc,
+    customers_pb2,
+    customers_pb2_grpc,
+    events_pb2,
+    events_pb2_grpc,
+    inventory_pb2,
+    inventory_pb2_grpc,
+    sales_pb2,
+    sales_pb2_grpc,
+    webhooks_pb2,
+    webhooks_pb2_grpc,
+)
+
+logger = structlog.get_logger()
+
+OPTIONS = [
+    # One server, one port: a second process must fail loudly, not take half the calls.
+    ("grpc.so_reuseport", 0),
+    ("grpc.max_receive_message_length", 16 * 1024 * 1024),
+    # Core rejects pending calls at random above 1,000 by default, without a word; admission is ours.
+    ("grpc.server.max_pending_requests", 100_000),
+    ("grpc.server.max_pending_requests_hard_limit", 100_000),
+    # The tills ping every 20 s; the table is in edge/link/client.py and a test holds the two together.
+    ("grpc.keepalive_time_ms", 60_000),
+    ("grpc.keepalive_timeout_ms", 15_000),
+    ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+    ("grpc.http2.max_ping_strikes", 2),
+]
+
+
+class PortTaken(Exception):
+    """Somebody else listens on the address."""
+
+
+@dataclass
+class Cloud:
+    """A running cloud."""
+
+    port: int
+    database: Database
+    drain: Callable[[], None]
+
+
+@asynccontextmanager
+async def running(settings: Settings, *, host: str = "127.0.0.1", port: int = 0) -> AsyncIterator[Cloud]:
+    """The cloud, from the first connection to a graceful end.
+
+    Raises:
+        PortTaken: the port is in use.
+        DatabaseFailed: the embedded PostgreSQL cannot start.
+    """
+    async with _database_url(settings) as url:
+        await schema.migrate(url)
+        database = Database(url, connections=settings.database_connections)
+        wakeups = Wakeups(database)
+        dispatcher = Dispatcher(database, private_addresses=settings.webhook_private_addresses)
+        database.react(before_commit=reactions.BEFORE_COMMIT, after_commit=reactions.after_commit(wakeups, dispatcher))
+        link = EdgeLinkServicer(database, wakeups)
+        server, health_servicer = _server(database, wakeups, link, private=settings.webhook_private_addresses)
+        try:
+            bound = server.add_insecure_port(f"{host}:{port}")
+        except RuntimeError as error:
+            await database.close()
+            raise PortTaken(
+                f"Port {port} on {host} is taken by another program. Stop it, or choose another port with --port."
+            ) from error
+        background = [asyncio.create_task(wakeups.run()), asyncio.create_task(dispatcher.run())]
+        await server.start()
+        await health_servicer.set("", health_pb2.HealthCheckResponse.SERVING)
+        logger.info("cloud_serving", host=host, port=bound)
+        try:
+            yield Cloud(bound, database, link.drain)
+        finally:
+            await health_servicer.enter_graceful_shutdown()
+            link.drain()
+            await server.stop(settings.drain_seconds)
+            await dispatcher.stop()
+            for task in background:
+                task.cancel()
+            await asyncio.gather(*background, return_exceptions=True)
+            await database.close()
+            logger.info("cloud_stopped")
+
+
+def _server(
+    database: Database, wakeups: Wakeups, link: EdgeLinkServicer, *, private: bool
+) -> tuple[grpc.aio.Server, health.aio.HealthServicer]:
+    server = grpc.aio.server(interceptors=[Door(Authentication(database))], options=OPTIONS)
+    services: list[tuple[Callable[[Any, Any], None], Any, Any]] = [
+        (accounts_pb2_grpc.add_AccountServiceServicer_to_server, AccountServicer(database), accounts_pb2),
+        (catalog_pb2_grpc.add_ProductServiceServicer_to_server, ProductServicer(database, levels.open_stock), catalog_pb2),
+        (inventory_pb2_grpc.add_InventoryServiceServicer_to_server, InventoryServicer(database), inventory_pb2),
+        (customers_pb2_grpc.add_CustomerServiceServicer_to_server, CustomerServicer(database), customers_pb2),
+        (sales_pb2_grpc.add_SaleServiceServicer_to_server, SaleServicer(database), sales_pb2),
+        (
+            webhooks_pb2_grpc.add_WebhookServiceServicer_to_server,
+            WebhookServicer(database, private_addresses=private),
+            webhooks_pb2,
+        ),
+        (events_pb2_grpc.add_EventServiceServicer_to_server, EventServicer(database, wakeups), events_pb2),
+        (link_pb2_grpc.add_EdgeLinkServiceServicer_to_server, link, link_pb2),
+    ]
+    names = [health.SERVICE_NAME, reflection.SERVICE_NAME]
+    for add, servicer, module in services:
+        add(servicer, server)
+        names += [service.full_name for service in module.DESCRIPTOR.services_by_name.values()]
+    health_servicer = health.aio.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
+    reflection.enable_server_reflection(names, server)
+    return server, health_servicer
+
+
+@asynccontextmanager
+async def _database_url(settings: Settings) -> AsyncIterator[str]:
+    if settings.database_url:
+        yield settings.database_url
+        return
+    embedded = EmbeddedPostgres(settings.data_dir / "postgres")
+    url = await asyncio.to_thread(embedded.start)
+    try:
+        yield url
+    finally:
+        await asyncio.to_thread(embedded.stop)
+
+
+async def serve(settings: Settings, host: str, port: int) -> None:
+    """Serves until SIGTERM or SIGINT."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with running(settings, host=host, port=port):
+        await stop.wait()
+
+
+@asynccontextmanager
+async def connected(settings: Settings) -> AsyncIterator[Database]:
+    """Just the database, migrated, for commands that do one thing."""
+    async with _database_url(settings) as url:
+        await schema.migrate(url)
+        database = Database(url, connections=2)
+        database.react(before_commit=reactions.BEFORE_COMMIT, after_commit=())
+        try:
+            yield database
+        finally:
+            await database.close()
