@@ -7,7 +7,7 @@ import re
 LIMIT = 10**12
 """Thousandths above this (a billion pieces) are taken for a typing error."""
 
-_SHAPE = re.compile(r"(-?)(\d{1,12})(?:\.(\d{1,3})0*)?")
+_SHAPE = re.compile(r"(-?)(\d{1,12})(?:\.(\d{1,3})0*)?", re.ASCII)
 
 
 def parse(text: str) -> int:
