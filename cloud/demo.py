@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sa
 
 from cloud.accounts import api_keys, outlets
-from cloud.platform.database import Database
+from cloud.platform.database import Database, Transaction
 from cloud.webhooks import endpoints
 from gipos.v1.accounts_pb2 import Outlet
 from gipos.v1.catalog_pb2 import TaxClass
@@ -45,48 +46,64 @@ _OUTLETS = (
 )
 
 
-async def create(database: Database, state: Path, webhook_url: str) -> None:  # noqa: ASYNC240 (one small file, once)
+async def create(database: Database, state: Path, webhook_url: str) -> None:
     """Makes the merchant and writes its keys to the state file, readable by its owner only.
 
-    The keys exist nowhere else, so a state file that names an existing merchant is left as it is.
+    The keys exist nowhere else, so the merchant that a state file names is kept; only its webhook follows the receiver's address.
     """
-    if state.exists():
-        tenant_id = json.loads(state.read_text())["tenant_id"]
-        async with database.across_tenants() as connection:
-            found = await connection.execute(sa.text("SELECT 1 FROM tenants WHERE tenant_id = :id"), {"id": tenant_id})
-            if found.scalar_one_or_none() is not None:
-                return
-    tenant_id = new_id("ten")
-    tills = []
-    made = []
+    made = await _existing(database, state)
+    tenant_id = made["tenant_id"] if made else new_id("ten")
     async with database.transaction(tenant_id) as tx:
-        await outlets.create_tenant(tx, "Toko Contoh", TaxClass.TAX_CLASS_PPN)
-        for draft, names in _OUTLETS:
-            outlet = await outlets.create(tx, draft)
-            made.append({"id": outlet.id, "name": outlet.name})
-            for number, name in enumerate(names, start=1):
-                token = new_key(api_keys.DEVICE_PREFIX)
-                till = await outlets.add_till(tx, outlet.id, name, number, token)
-                tills.append({"id": till.id, "outlet_id": outlet.id, "token": token, "number": number, "name": name})
-        key = await api_keys.create(tx, "Demo", mode="test")
-        webhook = None
-        if webhook_url:
-            webhook = await endpoints.create(
-                tx, Webhook(url=webhook_url, event_types=["*"], description="Demo receiver"), private_addresses=True
-            )
+        if made is None:
+            made = await _merchant(tx)
+        if webhook_url and made.get("webhook_url") != webhook_url:
+            if made.get("webhook_id"):
+                await endpoints.delete(tx, made["webhook_id"])
+            draft = Webhook(url=webhook_url, event_types=["*"], description="Demo receiver")
+            webhook = await endpoints.create(tx, draft, private_addresses=True)
+            made |= {"webhook_id": webhook.id, "webhook_secret": webhook.secret, "webhook_url": webhook_url}
         # Written inside the transaction: keys that nobody knows must not be committed.
-        text = json.dumps(
-            {
-                "tenant_id": tenant_id,
-                "api_key": key,
-                "outlets": made,
-                "tills": tills,
-                "webhook_id": webhook.id if webhook else "",
-                "webhook_secret": webhook.secret if webhook else "",
-            },
-            indent=2,
-        )
-        _write_private(state, text)
+        _write_private(state, json.dumps(made, indent=2))
+
+
+async def _existing(database: Database, state: Path) -> dict[str, Any] | None:
+    made = _read(state)
+    if made is None:
+        return None
+    async with database.across_tenants() as connection:
+        found = await connection.execute(sa.text("SELECT 1 FROM tenants WHERE tenant_id = :id"), {"id": made["tenant_id"]})
+        return made if found.scalar_one_or_none() is not None else None
+
+
+def _read(state: Path) -> dict[str, Any] | None:
+    try:
+        made: dict[str, Any] = json.loads(state.read_text())
+    except FileNotFoundError:
+        return None
+    return made
+
+
+async def _merchant(tx: Transaction) -> dict[str, Any]:
+    await outlets.create_tenant(tx, "Toko Contoh", TaxClass.TAX_CLASS_PPN)
+    made = []
+    tills: list[dict[str, Any]] = []
+    for draft, names in _OUTLETS:
+        outlet = await outlets.create(tx, draft)
+        made.append({"id": outlet.id, "name": outlet.name})
+        for number, name in enumerate(names, start=1):
+            token = new_key(api_keys.DEVICE_PREFIX)
+            till = await outlets.add_till(tx, outlet.id, name, number, token)
+            # Numbered through the whole merchant here: the one who starts the tills gives each its own ports.
+            tills.append({"id": till.id, "outlet_id": outlet.id, "token": token, "number": len(tills) + 1, "name": name})
+    return {
+        "tenant_id": tx.tenant_id,
+        "api_key": await api_keys.create(tx, "Demo", mode="test"),
+        "outlets": made,
+        "tills": tills,
+        "webhook_id": "",
+        "webhook_secret": "",
+        "webhook_url": "",
+    }
 
 
 def _write_private(path: Path, text: str) -> None:
