@@ -1,0 +1,365 @@
+"""The link's socket, clock and patience: keeps one stream to the cloud open, carries out what the session orders.
+
+The only module of the till that speaks gRPC. It decides nothing about frames; that is the session's business.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import random
+from enum import Enum
+from typing import TYPE_CHECKING, TypeAlias
+
+import grpc
+import structlog
+from grpc import aio
+
+from edge.link.orders import StreamOver, carry_out, new_session
+from edge.link.session import Adopt, Complain, Order, Phase, Reconnect, Refuse, Session, Stage
+from edge.link.status import LinkState, LinkStatus
+from edge.storage import outbox
+from edge.storage.database import DAMAGE, StorageFull
+from edge.storage.folder import Storage
+from gipos.edge.v1.link_pb2 import LinkRequest, LinkResponse
+from gipos.edge.v1.link_pb2_grpc import EdgeLinkServiceStub
+from kernel import business_days, retry
+
+if TYPE_CHECKING:
+    # Exists only for type checkers.
+    from gipos.edge.v1.link_pb2_grpc import EdgeLinkServiceAsyncStub
+
+_log = structlog.get_logger(__name__)
+
+Call: TypeAlias = "aio.StreamStreamCall[LinkRequest, LinkResponse]"
+Signals: TypeAlias = "asyncio.Queue[LinkResponse | _Signal | StreamOver | aio.AioRpcError]"
+"""What moves a session, in order. The end of the stream is in line with its frames: a Drain must not be overtaken."""
+
+CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.keepalive_permit_without_calls", 0),
+    # The session waits with jitter before each stream; the channel under it should not wait much longer on its own.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 500),
+    ("grpc.max_reconnect_backoff_ms", 1_000),
+    ("grpc.enable_http_proxy", 0),
+    ("grpc.max_receive_message_length", 16 * 1024 * 1024),
+    # Little read-ahead: stale changes should pile up in the cloud, where they are folded, and not in a buffer.
+    ("grpc.http2.lookahead_bytes", 64 * 1024),
+    ("grpc.http2.bdp_probe", 0),
+)
+DEAD_AFTER_SECONDS = 30.0
+"""Without any frame for so long the stream counts as broken, whatever the transport thinks."""
+REFUSED_RETRY_SECONDS = 10.0
+"""How long to wait after the cloud refused the device token."""
+STEADY_AFTER_SECONDS = 60.0
+"""A stream that lived so long clears the count of failures."""
+FIRST_WINDOW_SECONDS = 5.0
+"""The longest wait before the cloud has said how long it should be."""
+
+
+class LinkClient:
+    """Keeps the link. `run` is one task for the daemon's whole life."""
+
+    def __init__(
+        self,
+        *,
+        address: str,
+        token: str,
+        storage: Storage,
+        enabled: bool,
+        software_version: str,
+        dead_after_seconds: float = DEAD_AFTER_SECONDS,
+        refused_retry_seconds: float = REFUSED_RETRY_SECONDS,
+    ) -> None:
+        """Prepares a link; nothing is sent before `run`.
+
+        Args:
+            address: host:port of the cloud's gRPC server.
+            token: the till's device token.
+            storage: the till's files.
+            enabled: False when the cashier switched to working offline.
+            software_version: for the cloud's logs.
+            dead_after_seconds: without a frame for so long the stream is given up.
+            refused_retry_seconds: the wait after the token was refused.
+        """
+        self._address = address
+        self._metadata = (("authorization", f"Bearer {token}"),)
+        self._storage = storage
+        self._software_version = software_version
+        self._dead_after = dead_after_seconds
+        self._refused_retry = refused_retry_seconds
+        self._enabled = asyncio.Event()
+        if enabled:
+            self._enabled.set()
+        self._switched = asyncio.Event()
+        self._signals: Signals | None = None
+        self._snapshot_lanes: set[str] = set()
+        self._failures = 0
+        self._window: float | None = None
+        self._status = LinkStatus(LinkState.CONNECTING if enabled else LinkState.SWITCHED_OFF, _now(), "")
+
+    @property
+    def status(self) -> LinkStatus:
+        """The link as people see it."""
+        return self._status
+
+    def wake(self) -> None:
+        """The outbox has something new: it is sent at once if there is a stream."""
+        if self._signals is not None:
+            self._signals.put_nowait(_Signal.OPERATIONS)
+
+    def switch(self, *, enabled: bool) -> None:
+        """Turns the link on or off at once; a stream that is open ends."""
+        if enabled == self._enabled.is_set():
+            return
+        if enabled:
+            self._failures = 0
+            self._enabled.set()
+        else:
+            self._enabled.clear()
+        self._show(LinkState.CONNECTING if enabled else LinkState.SWITCHED_OFF, "")
+        self._switched.set()
+
+    async def run(self) -> None:
+        """Connects, and connects again, until cancelled."""
+        loop = asyncio.get_running_loop()
+        async with aio.insecure_channel(self._address, options=CHANNEL_OPTIONS) as channel:
+            stub = EdgeLinkServiceStub(channel)
+            while True:
+                await self._enabled.wait()
+                self._switched.clear()
+                began = loop.time()
+                order = await self._converse(stub)
+                if loop.time() - began >= STEADY_AFTER_SECONDS:
+                    self._failures = 0
+                if not self._enabled.is_set():
+                    continue
+                delay = self._plan(order)
+                reason = order.message if isinstance(order, Refuse) else order.reason
+                _log.info("link_waits", reason=reason, seconds=round(delay, 3), failures=self._failures)
+                await self._pause(delay)
+
+    async def _pause(self, seconds: float) -> None:
+        """Waits, but not past a turn of the cashier's switch."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._switched.wait()
+        except TimeoutError:
+            return
+
+    def _plan(self, order: Reconnect | Refuse) -> float:
+        """Shows why the stream ended and returns how long to wait before the next, in seconds."""
+        was_online = self._status.state is LinkState.ONLINE
+        if isinstance(order, Refuse):
+            self._show(LinkState.OFFLINE, order.message)
+            return self._refused_retry
+        self._show(LinkState.CONNECTING if was_online else LinkState.OFFLINE, f"No connection: {order.reason}.")
+        if order.snapshot_lane:
+            self._snapshot_lanes.add(order.snapshot_lane)
+        if order.latest_ms is not None:
+            delay = random.uniform(order.earliest_ms, order.latest_ms) / 1000  # noqa: S311 (spreads load, guards nothing)
+        elif was_online and self._window is not None:
+            # The whole fleet was cut at this moment: come back spread over the window the cloud has asked for.
+            delay = random.uniform(0, self._window)  # noqa: S311 (same)
+        else:
+            delay = retry.full_jitter(self._failures, cap=self._window or FIRST_WINDOW_SECONDS)
+        self._failures += 1
+        # A refused connection fails in no time; without a floor the first tries would be a busy loop.
+        return max(0.1, delay)
+
+    async def _converse(self, stub: EdgeLinkServiceAsyncStub) -> Reconnect | Refuse:
+        """One stream from hello to its end, whatever ends it."""
+        # Before the outbox is read for the hello: a sale made from here on must ring.
+        signals: Signals = asyncio.Queue()
+        self._signals = signals
+        order: Reconnect | Refuse = Reconnect("the connection was closed")
+        call: Call = stub.Link(metadata=self._metadata)
+        alive = _Watchdog(self._dead_after)
+        frames: asyncio.Queue[LinkRequest] = asyncio.Queue()
+        try:
+            session = await new_session(
+                self._storage, snapshot_lanes=self._snapshot_lanes, software_version=self._software_version
+            )
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(_read(call, signals, alive))
+                tasks.create_task(_write(call, frames))
+                tasks.create_task(alive.bark())
+                tasks.create_task(self._watch_switch())
+                tasks.create_task(self._drive(session, signals, frames, tasks))
+        except* aio.AioRpcError as failures:
+            order = _meaning(failures)
+        except* StorageFull as failures:
+            order = Reconnect(str(_leaf(failures)).rstrip("."))
+        except* DAMAGE as failures:
+            self._storage.distrust()
+            _log.exception("link_storage_damaged", exc_info=_leaf(failures))
+            order = Refuse("A file of this till is damaged. Restart the till's program; it checks and repairs what it can.")
+        except* StreamOver as overs:
+            over = _leaf(overs)
+            assert isinstance(over, StreamOver)
+            order = over.order
+        except* Exception as faults:  # noqa: BLE001 (selling goes on whatever happens to the link; the log has all of it)
+            _log.exception("link_fault", exc_info=_leaf(faults))
+            order = Reconnect("an internal fault, see the log")
+        finally:
+            self._signals = None
+            call.cancel()
+        return order
+
+    async def _drive(
+        self,
+        session: Session,
+        signals: Signals,
+        frames: asyncio.Queue[LinkRequest],
+        tasks: asyncio.TaskGroup,
+    ) -> None:
+        """Feeds the session, one signal at a time, and does what it orders."""
+        session.open()
+        while True:
+            while session.outgoing:
+                frames.put_nowait(session.outgoing.popleft())
+            signal = await signals.get()
+            greeting = session.phase is Phase.GREETING
+            match signal:
+                case _Signal.BEAT:
+                    orders = session.beat(business_days.now())
+                case _Signal.OPERATIONS:
+                    session.recorded(await self._storage.store.read(outbox.last_op_seq))
+                    orders = []
+                case StreamOver() | aio.AioRpcError():
+                    raise signal
+                case frame:
+                    if frame.HasField("reset"):
+                        _log.info("lane_reset", lane=frame.reset.lane, reason=int(frame.reset.reason))
+                    orders = session.receive(frame)
+            await self._carry_out(orders, session)
+            if greeting and session.phase is Phase.LIVE:
+                tasks.create_task(_beat(session.heartbeat_seconds, signals))
+            await self._upload(session)
+
+    async def _carry_out(self, orders: list[Order], session: Session) -> None:
+        for order in orders:
+            await carry_out(order, session, self._storage)
+            match order:
+                case Adopt(welcome):
+                    self._failures = min(self._failures, 1)
+                    self._window = welcome.reconnect_window_ms / 1000 or None
+                    self._show(LinkState.ONLINE, "")
+                    _log.info("link_online", tenant_id=welcome.tenant_id, till_id=welcome.till.id, watermark=welcome.op_watermark)
+                case Stage(part) if part.last:
+                    self._snapshot_lanes.discard(part.lane)
+                case Complain(message):
+                    _log.error("link_complaint", message=message)
+                    self._show(self._status.state, message)
+
+    async def _upload(self, session: Session) -> None:
+        while (want := session.wanted()) is not None:
+            batch = await self._storage.store.read(functools.partial(outbox.batch, from_op_seq=want[0], limit=want[1]))
+            await self._carry_out(session.upload(batch), session)
+            if session.wanted() == want:
+                return
+
+    async def _watch_switch(self) -> None:
+        await self._switched.wait()
+        raise StreamOver(Reconnect("switched off by the cashier"))
+
+    def _show(self, state: LinkState, last_error: str) -> None:
+        since = self._status.since if state is self._status.state else _now()
+        self._status = LinkStatus(state, since, last_error)
+
+
+class _Signal(Enum):
+    """What moves the link besides frames."""
+
+    OPERATIONS = "operations"
+    BEAT = "beat"
+
+
+class _Watchdog:
+    """Ends a stream on which nothing arrives."""
+
+    def __init__(self, patience_seconds: float) -> None:
+        self._patience = patience_seconds
+        self._timeout: asyncio.Timeout | None = None
+
+    def feed(self) -> None:
+        if self._timeout is not None:
+            self._timeout.reschedule(asyncio.get_running_loop().time() + self._patience)
+
+    async def bark(self) -> None:
+        try:
+            async with asyncio.timeout(self._patience) as self._timeout:
+                await asyncio.Event().wait()
+        except TimeoutError as silence:
+            message = f"nothing was heard from the cloud for {self._patience:g} seconds"
+            raise StreamOver(Reconnect(message)) from silence
+
+
+async def _read(call: Call, signals: Signals, alive: _Watchdog) -> None:
+    """The one reader: a timeout around a read would end the whole call, so time is the watchdog's business."""
+    while True:
+        try:
+            frame = await call.read()
+        except aio.AioRpcError as error:
+            signals.put_nowait(error)
+            return
+        if not isinstance(frame, LinkResponse):
+            signals.put_nowait(StreamOver(Reconnect("the cloud closed the connection")))
+            return
+        alive.feed()
+        signals.put_nowait(frame)
+
+
+async def _write(call: Call, frames: asyncio.Queue[LinkRequest]) -> None:
+    """The one writer: two writes at once kill a call."""
+    while True:
+        frame = await frames.get()
+        try:
+            await call.write(frame)
+        except (aio.AioRpcError, asyncio.InvalidStateError):
+            # Writing to an ended call fails with a made-up status; the reader is told the real one.
+            return
+
+
+async def _beat(seconds: int, signals: Signals) -> None:
+    while True:
+        await asyncio.sleep(seconds)
+        signals.put_nowait(_Signal.BEAT)
+
+
+def _leaf(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The first error that is not itself a group."""
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+def _meaning(failures: BaseExceptionGroup[aio.AioRpcError]) -> Reconnect | Refuse:
+    """What an error of the transport means for people."""
+    error = _leaf(failures)
+    assert isinstance(error, aio.AioRpcError)
+    code = error.code()
+    if code is not grpc.StatusCode.UNAVAILABLE:
+        _log.warning("link_failed", code=code.name, details=error.details())
+    match code:
+        case grpc.StatusCode.UNAUTHENTICATED:
+            return Refuse("The cloud does not know this till's device token. Pair the till again, or correct GIPOS_EDGE_TOKEN.")
+        case grpc.StatusCode.PERMISSION_DENIED:
+            return Refuse(f"The cloud does not let this till in: {error.details()}")
+        case grpc.StatusCode.FAILED_PRECONDITION:
+            return Refuse(f"The cloud cannot work with this till: {error.details()}")
+        case grpc.StatusCode.UNAVAILABLE:
+            return Reconnect("the cloud cannot be reached")
+        case grpc.StatusCode.INTERNAL:
+            # Core reports a write after the end as INTERNAL, whatever the real status was.
+            return Reconnect("the connection was interrupted")
+        case _:
+            return Reconnect(f"the cloud ended the connection ({code.name})")
+
+
+def _now() -> str:
+    return business_days.now().isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,26 @@
+"""The link as people see it: four states and the last thing that went wrong. Nothing here does anything."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class LinkState(Enum):
+    """What a cashier is told about the network."""
+
+    CONNECTING = "connecting"
+    ONLINE = "online"
+    OFFLINE = "offline"
+    SWITCHED_OFF = "switched_off"
+
+
+@dataclass(frozen=True)
+class LinkStatus:
+    """The link as people see it."""
+
+    state: LinkState
+    since: str
+    """RFC 3339, UTC."""
+    last_error: str
+    """For people; empty when all is well."""

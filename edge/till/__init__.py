@@ -1,0 +1,1 @@
+"""What the cashier touches: cart, checkout, receipts, and a small local API over them."""

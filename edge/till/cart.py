@@ -1,0 +1,146 @@
+"""The open cart: scan, change, remove, clear. It is kept in store.db, so it is still there after a crash."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import apsw
+
+from edge.storage import carts, outlets, products
+from edge.storage.carts import CartLine
+from edge.storage.folder import Storage
+from edge.till import sales
+from edge.till.refusals import ProductNotForSale, TillNotReady
+from edge.till.requests import ScanRequest
+from gipos.v1.catalog_pb2 import Product
+from gipos.v1.sales_pb2 import Sale
+from kernel import barcodes, business_days, quantities
+from kernel.errors import Invalid, NotFound, Violation
+
+PAYMENT_QR = (
+    "is a payment QR (QRIS), not a product code. Scan the barcode on the goods;"
+    " a payment QR is for the customer's phone, when paying"
+)
+
+
+@dataclass(frozen=True)
+class CartView:
+    """What the screen shows."""
+
+    sale: Sale
+    """The cart priced as a sale that is not made yet."""
+    lines: tuple[CartLine, ...]
+
+
+async def identify(storage: Storage) -> outlets.Identity:
+    """Whose till this is.
+
+    Raises:
+        TillNotReady: the cloud has never said.
+    """
+    identity = await storage.replica.read(outlets.find)
+    if identity is None:
+        raise TillNotReady(
+            "This till has not been set up by the cloud yet. Connect it to the network once; after that it also sells without."
+        )
+    return identity
+
+
+class Cart:
+    """The one open cart of this till."""
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+
+    async def view(self) -> CartView:
+        """The cart as it is.
+
+        Raises:
+            TillNotReady: the cloud has never said whose till this is.
+        """
+        identity = await identify(self._storage)
+        lines = await self._storage.store.read(carts.lines)
+        return CartView(sales.preview(lines, identity, business_days.now()), tuple(lines))
+
+    async def scan(self, request: ScanRequest) -> CartView:
+        """Adds a product; scanned again, its quantities add up and its price becomes the present one.
+
+        Raises:
+            Invalid: the code is no product code, or the cart cannot hold so much.
+            NotFound: nobody has this code.
+            ProductNotForSale: the product is archived or switched off.
+            TillNotReady: the cloud has never said whose till this is.
+        """
+        await identify(self._storage)
+        product = await self._find(request)
+        if not products.is_sellable(product):
+            raise ProductNotForSale(
+                f"{product.name} is not for sale: it was switched off or archived in the catalogue.", product_id=product.id
+            )
+
+        def add(connection: apsw.Connection) -> None:
+            lines = carts.lines(connection)
+            before = next((line.quantity for line in lines if line.product.id == product.id), None)
+            if before is None and len(lines) >= sales.MAX_LINES:
+                raise Invalid([Violation("barcode", "TOO_MANY", f"does not fit: a sale has at most {sales.MAX_LINES} lines")])
+            _put(connection, CartLine(product, (before or 0) + request.quantity))
+
+        await self._storage.store.write(add)
+        return await self.view()
+
+    async def change(self, product_id: str, quantity: int) -> CartView:
+        """Sets how much of a product is in the cart (thousandths).
+
+        Raises:
+            Invalid: the cart cannot hold so much.
+            NotFound: the product is not in the cart.
+        """
+
+        def put(connection: apsw.Connection) -> None:
+            line = next((line for line in carts.lines(connection) if line.product.id == product_id), None)
+            if line is None:
+                raise NotFound(f"Product {product_id} is not in the cart.", product_id=product_id)
+            _put(connection, CartLine(line.product, quantity))
+
+        await self._storage.store.write(put)
+        return await self.view()
+
+    async def remove(self, product_id: str) -> CartView:
+        """Takes a product out.
+
+        Raises:
+            NotFound: the product is not in the cart.
+        """
+        if not await self._storage.store.write(lambda connection: carts.remove(connection, product_id)):
+            raise NotFound(f"Product {product_id} is not in the cart.", product_id=product_id)
+        return await self.view()
+
+    async def clear(self) -> CartView:
+        """Empties the cart."""
+        await self._storage.store.write(carts.clear)
+        return await self.view()
+
+    async def _find(self, request: ScanRequest) -> Product:
+        if request.product_id:
+            product = await self._storage.replica.read(lambda connection: products.find(connection, request.product_id))
+            if product is None:
+                raise NotFound(f"There is no product {request.product_id}.", product_id=request.product_id)
+            return product
+        if request.barcode.startswith(barcodes.QRIS_PREFIX):
+            raise Invalid([Violation("barcode", "PAYMENT_QR", PAYMENT_QR)])
+        product = await self._storage.replica.read(lambda connection: products.find_by_barcode(connection, request.barcode))
+        if product is not None:
+            return product
+        problem = barcodes.problem(request.barcode)
+        if problem is not None:
+            raise Invalid([Violation("barcode", "INVALID_BARCODE", problem)])
+        raise NotFound(f"No product for sale has the barcode {request.barcode}.", barcode=request.barcode)
+
+
+def _put(connection: apsw.Connection, line: CartLine) -> None:
+    problem = sales.line_problem(line)
+    if problem is None and line.quantity > quantities.LIMIT:
+        problem = f"must be at most {quantities.text(quantities.LIMIT)}"
+    if problem is not None:
+        raise Invalid([Violation("quantity", "OUT_OF_RANGE", problem)])
+    carts.put(connection, line)

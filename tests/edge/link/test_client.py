@@ -1,0 +1,278 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import grpc
+import pytest
+
+from edge.link.client import LinkClient
+from edge.link.status import LinkState
+from edge.storage import facts, lanes, outbox, products
+from edge.storage.folder import Storage
+from gipos.edge.v1.link_pb2 import Changes, LinkResponse, Operation
+from gipos.v1.sales_pb2 import Sale
+from kernel.ids import new_id
+
+Eventually = Callable[..., Awaitable[Any]]
+
+
+@pytest.fixture
+def open_link(cloud: Any, storage: Storage) -> Callable[..., Any]:
+    @asynccontextmanager
+    async def open_link(**settings: Any) -> AsyncIterator[LinkClient]:
+        client = LinkClient(
+            **{
+                "address": f"127.0.0.1:{cloud.port}",
+                "token": "gipos_device_test",
+                "storage": storage,
+                "enabled": True,
+                "software_version": "test",
+                **settings,
+            }
+        )
+        task = asyncio.create_task(client.run())
+        try:
+            yield client
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    return open_link
+
+
+async def sell(storage: Storage, product_id: str = "prd_1") -> Sale:
+    sale = Sale(id=new_id("sal"))
+    sale.lines.add(product_id=product_id, quantity="1")
+    operation = Operation(op_id=sale.id, sale_recorded=sale)
+    await storage.store.write(lambda connection: outbox.append(connection, operation, {product_id: -1000}, 0))
+    return sale
+
+
+def is_online(link: LinkClient) -> bool:
+    return link.status.state is LinkState.ONLINE
+
+
+async def waiting(storage: Storage) -> int:
+    return await storage.store.read(outbox.waiting)
+
+
+async def seqs(storage: Storage) -> dict[str, int]:
+    return {lane: place.seq for lane, place in (await storage.replica.read(lanes.positions)).items()}
+
+
+async def caught_up(cloud: Any, storage: Storage) -> bool:
+    return await seqs(storage) == {lane: len(log) for lane, log in cloud.logs.items()}
+
+
+async def test_the_first_connection_brings_a_snapshot_of_both_lanes(
+    cloud: Any, storage: Storage, open_link: Any, eventually: Eventually
+) -> None:
+    async with open_link() as link:
+        await eventually(lambda: caught_up(cloud, storage))
+        assert link.status.state is LinkState.ONLINE
+        assert link.status.last_error == ""
+        assert (await storage.replica.read(products.count)) == 2
+        await eventually(lambda: {("tenant", 2), ("out_kemang", 2)} <= set(cloud.applied))
+
+
+async def test_a_new_product_arrives_without_asking(
+    cloud: Any, storage: Storage, open_link: Any, eventually: Eventually, product: Any
+) -> None:
+    async with open_link():
+        await eventually(lambda: caught_up(cloud, storage))
+        cloud.put(product(3, barcode="4006381333931"))
+        found = await eventually(
+            lambda: storage.replica.read(lambda connection: products.find_by_barcode(connection, "4006381333931"))
+        )
+        assert found.id == "prd_3"
+
+
+async def test_sales_made_before_the_link_are_uploaded_in_order_and_once(
+    cloud: Any, storage: Storage, open_link: Any, eventually: Eventually
+) -> None:
+    made = [(await sell(storage)).id for _ in range(5)]
+    async with open_link():
+        await eventually(lambda: _none_waiting(storage))
+    assert [cloud.sales[number].id for number in sorted(cloud.sales)] == made
+    assert cloud.received == [1, 2, 3, 4, 5]
+
+
+async def _none_waiting(storage: Storage) -> bool:
+    return await waiting(storage) == 0
+
+
+async def test_a_sale_made_while_online_is_sent_when_the_bell_rings(
+    cloud: Any, storage: Storage, open_link: Any, eventually: Eventually
+) -> None:
+    async with open_link() as link:
+        await eventually(lambda: is_online(link))
+        sale = await sell(storage)
+        link.wake()
+        await eventually(lambda: _none_waiting(storage))
+        assert cloud.sales[1].id == sale.id
+
+
+async def test_more_sales_than_two_batches_hold_all_arrive(
+    cloud: Any, storage: Storage, open_link: Any, eventually: Eventually
+) -> None:
+    for _ in range(450):
+        await sell(storage)
+    async with open_link():
+        await eventually(lambda: _none_waiting(storage))
+    assert sorted(cloud.sales) == list(range(1, 451))
+
+
+async def test_after_a_cut_only_what_was_not_stored_is_sent_again(
+    cloud: Any, storage: Storage, open_link: Any, eventually: Eventually
+) -> None:
+    async with open_link() as link:
+        await eventually(lambda: is_online(link))
+        await sell(storage)
+        link.wake()
+        await eventually(lambda: _none_waiting(storage))
+        await cloud.stop()
+        await eventually(lambda: link.status.state is LinkState.OFFLINE)
+        assert "cannot be reached" in link.status.last_error
+        await sell(storage)
+        link.wake()
+        await cloud.start()
+        await eventually(lambda: _none_waiting(storage))
+    assert cloud.received == [1, 2]
+
+
+async def test_a_lost_acknowledgement_leads_to_a_resend_that_the_cloud_skips_by_number(
+    cloud: Any, storage: Storage, open_link: Any, eventually: Eventually
+) -> None:
+    cloud.acknowledges = False
+    await sell(storage)
+    async with open_link() as link:
+        await eventually(lambda: cloud.received == [1])
+        assert await waiting(storage) == 1
+        cloud.acknowledges = True
+        cloud.cut()
+        await eventually(lambda: is_online(link) and len(cloud.hellos) == 2)
+        await eventually(lambda: _none_waiting(storage))
+    assert list(cloud.sales) == [1]
+
+
+async def test_a_cloud_restored_from_a_backup_gets_the_acknowledged_sales_again(
+    cloud: Any, storage: Storage, open_link: Any, eventually: Eventually
+) -> None:
+    for _ in range(3):
+        await sell(storage)
+    async with open_link():
+        await eventually(lambda: _none_waiting(storage))
+        cloud.watermark = 1
+        del cloud.sales[2], cloud.sales[3]
+        cloud.cut()
+        await eventually(lambda: sorted(cloud.sales) == [1, 2, 3])
+        await eventually(lambda: _none_waiting(storage))
+
+
+async def test_a_store_restored_from_a_backup_gives_no_number_twice(
+    cloud: Any, storage: Storage, open_link: Any, eventually: Eventually
+) -> None:
+    cloud.watermark = 4
+    sale = await sell(storage)
+    async with open_link():
+        await eventually(lambda: _none_waiting(storage))
+    assert cloud.sales[5].id == sale.id
+    assert await storage.store.read(lambda connection: facts.number(connection, facts.LAST_RECEIPT_SEQ)) == 3
+
+
+async def test_a_refused_token_is_said_clearly_and_tried_again_later(
+    cloud: Any, storage: Storage, open_link: Any, eventually: Eventually
+) -> None:
+    cloud.token = "another"
+    async with open_link(refused_retry_seconds=0.05) as link:
+        await eventually(lambda: "device token" in link.status.last_error)
+        assert link.status.state is LinkState.OFFLINE
+        cloud.token = "gipos_device_test"
+        await eventually(lambda: is_online(link))
+        assert link.status.last_error == ""
+
+
+async def test_a_token_of_another_till_changes_nothing(
+    cloud: Any, storage: Storage, open_link: Any, eventually: Eventually
+) -> None:
+    await storage.store.write(lambda connection: facts.put(connection, facts.TILL_ID, "dev_other"))
+    await sell(storage)
+    async with open_link() as link:
+        await eventually(lambda: "belongs to till dev_other" in link.status.last_error)
+    assert cloud.received == []
+    assert await seqs(storage) == {}
+
+
+async def test_drain_brings_the_till_back_in_its_window(
+    cloud: Any, storage: Storage, open_link: Any, eventually: Eventually, drain: Any
+) -> None:
+    async with open_link() as link:
+        await eventually(lambda: caught_up(cloud, storage))
+        cloud.send(drain(50))
+        await eventually(lambda: len(cloud.hellos) == 2)
+        await eventually(lambda: is_online(link))
+    assert {place.lane: place.seq for place in cloud.hellos[1].positions} == {"tenant": 2, "out_kemang": 2}
+
+
+async def test_a_frame_that_does_not_fit_leads_to_a_new_snapshot_of_that_lane(
+    cloud: Any, storage: Storage, open_link: Any, eventually: Eventually
+) -> None:
+    async with open_link():
+        await eventually(lambda: caught_up(cloud, storage))
+        cloud.send(LinkResponse(changes=Changes(lane="tenant", epoch=1, from_exclusive=7, upto_inclusive=9)))
+        await eventually(lambda: len(cloud.hellos) == 2)
+        assert [place.lane for place in cloud.hellos[1].positions] == ["out_kemang"]
+        await eventually(lambda: cloud.applied.count(("tenant", 2)) == 2)
+        cloud.cut()
+        await eventually(lambda: len(cloud.hellos) == 3)
+        assert len(cloud.hellos[2].positions) == 2, "once the snapshot is in, the lane is followed again"
+
+
+async def test_a_cloud_that_is_silent_is_given_up(cloud: Any, storage: Storage, open_link: Any, eventually: Eventually) -> None:
+    cloud.silent = True
+    async with open_link(dead_after_seconds=0.1) as link:
+        await eventually(lambda: len(cloud.hellos) >= 2)
+        assert "nothing was heard" in link.status.last_error
+        cloud.silent = False
+        await eventually(lambda: is_online(link))
+
+
+async def test_heartbeats_keep_a_quiet_link_alive(cloud: Any, storage: Storage, open_link: Any, eventually: Eventually) -> None:
+    async with open_link(dead_after_seconds=1.6) as link:
+        await eventually(lambda: cloud.pings == 3)
+        assert link.status.state is LinkState.ONLINE
+        assert len(cloud.hellos) == 1
+
+
+async def test_the_switch_ends_the_link_at_once_and_opens_it_again(
+    cloud: Any, storage: Storage, open_link: Any, eventually: Eventually
+) -> None:
+    async with open_link(enabled=False) as link:
+        assert link.status.state is LinkState.SWITCHED_OFF
+        link.switch(enabled=True)
+        await eventually(lambda: is_online(link))
+        link.switch(enabled=False)
+        await sell(storage)
+        link.wake()
+        await eventually(lambda: not cloud._streams)
+        assert link.status.state is LinkState.SWITCHED_OFF
+        assert cloud.received == []
+        link.switch(enabled=True)
+        await eventually(lambda: _none_waiting(storage))
+    assert cloud.received == [1]
+
+
+@pytest.mark.parametrize(
+    "code", [grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.CANCELLED, grpc.StatusCode.RESOURCE_EXHAUSTED]
+)
+async def test_whatever_ends_the_stream_the_till_comes_back(
+    cloud: Any, storage: Storage, open_link: Any, eventually: Eventually, code: grpc.StatusCode
+) -> None:
+    async with open_link() as link:
+        await eventually(lambda: caught_up(cloud, storage))
+        cloud.cut(code)
+        await eventually(lambda: len(cloud.hellos) == 2)
+        await eventually(lambda: is_online(link))
