@@ -18,11 +18,14 @@ from gipos.edge.v1.link_pb2 import Change, Changes, ResetReason, SnapshotPart
 from gipos.v1.catalog_pb2 import Product
 from gipos.v1.inventory_pb2 import Level
 
-FRAME_EVENTS = 500
+RANGE = 2000
+"""How many positions a frame covers at most, unless the till's own sales ask for more."""
+TOO_FAR = 20_000
+"""Positions behind which a snapshot is the shorter way."""
 SNAPSHOT_PART = 500
 
-_PRODUCT_EVENTS = frozenset({"product.created", "product.updated", "product.deleted"})
-_LEVEL_EVENTS = frozenset({"inventory.updated"})
+PRODUCT_EVENTS = ("product.created", "product.updated", "product.deleted")
+LEVEL_EVENTS = ("inventory.updated",)
 
 
 @dataclass
@@ -36,42 +39,36 @@ class Lane:
     """Frames sent that the till has not confirmed: its credit."""
 
 
-def _change(event: log.LoggedEvent) -> Change | None:
-    """What a till needs of an event; None when it is none of its business."""
-    if event.type in _PRODUCT_EVENTS:
-        product = Product.FromString(event.body)
-        product.ClearField("cost")  # never leaves the office
-        return Change(seq=event.seq, product=product)
-    if event.type in _LEVEL_EVENTS:
+def _change(event: log.LoggedEvent) -> Change:
+    if event.type in LEVEL_EVENTS:
         return Change(seq=event.seq, level=Level.FromString(event.body))
-    return None
+    product = Product.FromString(event.body)
+    product.ClearField("cost")  # never leaves the office
+    return Change(seq=event.seq, product=product)
 
 
 async def tail(database: Database, caller: Caller, lane: Lane) -> Changes | None:
-    """The next range of a lane, folded to the latest change per resource; None when there is nothing new."""
+    """The next range of a lane, folded to the latest change per resource; None when there is nothing new.
+
+    A range never ends before the effects of the till's own last upload: the frame would hold some of its sales and not say which,
+    and the till, which still counts them as pending, would take them off its stock twice.
+    """
+    types = PRODUCT_EVENTS if lane.name == log.TENANT_LANE else LEVEL_EVENTS
     async with database.snapshot(caller.tenant_id) as connection:
-        events = await log.read(connection, caller.tenant_id, lane.name, lane.seq, FRAME_EVENTS)
-        watermark, log_seq = await _watermark(connection, caller)
-    if not events:
-        return None
-    latest: dict[tuple[str, str], Change] = {}
-    for event in events:
-        change = _change(event)
-        if change is not None:
-            key = (change.WhichOneof("body") or "", event.subject_id)
-            latest.pop(key, None)  # so that the order stays that of the latest changes
-            latest[key] = change
-    frame = Changes(
+        head = (await log.heads(connection, caller.tenant_id))[lane.name].last_seq
+        if head <= lane.seq:
+            return None
+        watermark, log_seq = await _watermark(connection, caller) if lane.name == caller.outlet_id else (0, 0)
+        upto = min(head, max(lane.seq + RANGE, log_seq))
+        events = await log.latest(connection, caller.tenant_id, lane.name, lane.seq, upto, types)
+    return Changes(
         lane=lane.name,
         epoch=lane.epoch,
         from_exclusive=lane.seq,
-        upto_inclusive=events[-1].seq,
-        changes=latest.values(),
+        upto_inclusive=upto,
+        changes=[_change(event) for event in events],
+        op_watermark=watermark,
     )
-    # The watermark says "your own sales up to here are in these levels"; said too early, stock would jump on the till.
-    if lane.name == caller.outlet_id and frame.upto_inclusive >= log_seq:
-        frame.op_watermark = watermark
-    return frame
 
 
 async def snapshot(database: Database, caller: Caller, lane_name: str) -> AsyncIterator[SnapshotPart]:
@@ -109,7 +106,7 @@ def reset_reason(head: log.Head, position: Lane | None) -> ResetReason.ValueType
         return ResetReason.RESET_REASON_EPOCH
     if position.seq > head.last_seq:
         return ResetReason.RESET_REASON_AHEAD
-    if position.seq < head.floor_seq - 1:
+    if position.seq < head.floor_seq - 1 or head.last_seq - position.seq > TOO_FAR:
         return ResetReason.RESET_REASON_TOO_OLD
     return None
 

@@ -222,3 +222,22 @@ async def test_only_a_device_token_opens_a_link(shop):
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await call.read()
     assert caught.value.code() == grpc.StatusCode.PERMISSION_DENIED
+
+
+async def test_a_frame_never_ends_within_the_tills_own_upload(shop):
+    """Else the till would take the same sales off its stock twice: once as pending, once in the level."""
+    coffee = await shop.product(stock="5000")
+    async with connected(shop) as till:
+        await till.next("snapshot")
+        await till.next("snapshot")
+        for start in (1, 501, 1001):
+            batch = [sale(shop, coffee.id, seq) for seq in range(start, start + 500)]
+            await till.send(operations=OperationBatch(operations=batch))
+            assert (await till.next("stored")).op_watermark == start + 499
+        frames = [frame.changes for frame in till.got if frame.HasField("changes")]
+        while not frames or frames[-1].op_watermark < 1500:
+            await till.send(applied=Applied(lane=shop.outlets[0], epoch=1, upto=frames[-1].upto_inclusive if frames else 0))
+            frames.append(await till.next("changes"))
+        for frame in frames:
+            (change,) = frame.changes
+            assert int(change.level.on_hand) == 5000 - frame.op_watermark
