@@ -1,0 +1,103 @@
+"""Headers to gRPC metadata and back, by allow-lists: nothing a caller invents reaches a service as if we had said it."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import quote
+
+from gateway_rest.channel import ReplyMetadata
+from gateway_rest.errors import Refusal
+from kernel.errors import Violation
+from kernel.ids import new_id
+from kernel.protojson import JsonRefused
+
+Headers = dict[bytes, bytes]
+
+_FORWARDED = tuple(
+    (name.encode(), name)
+    for name in (
+        *("authorization", "x-api-key", "accept-language", "idempotency-key", "if-match", "if-none-match"),
+        *("traceparent", "tracestate", "baggage"),
+    )
+)
+_ANSWERED = {"etag", "location", "retry-after", "deprecation", "sunset", "link"}
+_ANSWERED_PREFIXES = ("ratelimit", "x-ratelimit-")
+_PRINTABLE = re.compile(rb"[\x20-\x7e]*")
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+_SECONDS = re.compile(r"\d{1,6}(?:\.\d{1,6})?")
+_LONGEST = 4096
+
+
+def request_id(headers: Headers) -> str:
+    """The caller's request id when it is sane, else a new one."""
+    given = headers.get(b"x-request-id", b"")
+    return given.decode("ascii") if _REQUEST_ID.fullmatch(given) else new_id("req")
+
+
+def outgoing(headers: Headers, request: str, client: str) -> list[tuple[str, str]]:
+    """The metadata of a call. Values that gRPC could not carry are left out."""
+    metadata = [("x-request-id", request)]
+    for raw, name in _FORWARDED:
+        value = headers.get(raw)
+        if value is not None and len(value) <= _LONGEST and _PRINTABLE.fullmatch(value):
+            metadata.append((name, value.decode("ascii")))
+    agent = headers.get(b"user-agent")
+    if agent is not None:
+        metadata.append(("x-forwarded-user-agent", quote(agent[:_LONGEST], safe=" !#$&'()*+,/:;=?@[]~")))
+    before = headers.get(b"x-forwarded-for", b"")
+    chain = before.decode("ascii") + ", " if before and len(before) <= _LONGEST and _PRINTABLE.fullmatch(before) else ""
+    if client:
+        metadata.append(("x-forwarded-for", chain + client))
+    return metadata
+
+
+def answered(metadata: ReplyMetadata) -> list[tuple[bytes, bytes]]:
+    """What of a service's metadata becomes response headers."""
+    return [
+        (key.encode(), value.encode())
+        for key, value in metadata
+        if isinstance(value, str)
+        and (key in _ANSWERED or key.startswith(_ANSWERED_PREFIXES))
+        and _PRINTABLE.fullmatch(value.encode())
+    ]
+
+
+def status_override(metadata: ReplyMetadata) -> int:
+    """The HTTP status of a success that the service asks for; 0 when it does not."""
+    for key, value in metadata:
+        if key == "x-http-code" and isinstance(value, str) and re.fullmatch(r"2\d\d", value):
+            return int(value)
+    return 0
+
+
+def deadline(headers: Headers, longest: float) -> float:
+    """Seconds the call may take; the caller can only shorten them.
+
+    Raises:
+        JsonRefused: the header X-Request-Timeout is no number of seconds.
+    """
+    given = headers.get(b"x-request-timeout")
+    if given is None:
+        return longest
+    text = given.decode("latin-1").strip()
+    if not _SECONDS.fullmatch(text) or float(text) == 0:
+        raise JsonRefused(
+            [Violation("X-Request-Timeout", "INVALID_FORMAT", 'must be a number of seconds above 0, for example "2.5"')]
+        )
+    return min(longest, float(text))
+
+
+def require_json(headers: Headers) -> None:
+    """Refuses a body that is no JSON in UTF-8.
+
+    Raises:
+        Refusal: 415.
+    """
+    content_type = headers.get(b"content-type", b"")
+    kind, _, parameters = content_type.lower().partition(b";")
+    kind = kind.strip()
+    charset = re.search(rb'charset\s*=\s*"?([^\s";]+)', parameters)
+    is_json = kind == b"application/json" or (b"/" in kind and kind.endswith(b"+json"))
+    is_utf8 = charset is None or charset[1] in {b"utf-8", b"utf8", b"us-ascii"}
+    if not is_json or not is_utf8 or headers.get(b"content-encoding", b"identity").strip().lower() not in {b"identity", b""}:
+        raise Refusal(415, "UNSUPPORTED_MEDIA_TYPE", headers=[(b"accept", b"application/json")])

@@ -1,0 +1,134 @@
+"""Finds the binding of a path: literal before variable before `**`, whatever the order of declaration. Works on the raw path."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Generic, Protocol, TypeVar
+from urllib.parse import unquote_to_bytes
+
+from gateway_rest.transcoding.templates import Template
+
+ANY_METHOD = "*"
+
+
+class Routed(Protocol):
+    """What the trie needs to know of a binding."""
+
+    @property
+    def method(self) -> str:
+        """HTTP method in capitals, or `*`."""
+
+    @property
+    def template(self) -> Template:
+        """Where it listens."""
+
+
+B = TypeVar("B", bound=Routed)
+
+
+class Duplicate(Exception):
+    """Two bindings listen to the same method and paths; `first` came first."""
+
+    def __init__(self, first: Routed) -> None:
+        super().__init__(first.template.text)
+        self.first = first
+
+
+class _Node(Generic[B]):
+    __slots__ = ("leaves", "literals", "star", "tails")
+
+    def __init__(self) -> None:
+        self.literals: dict[str, _Node[B]] = {}
+        self.star: _Node[B] | None = None
+        self.tails: dict[tuple[str, ...], _Node[B]] = {}
+        """After `**`: the literals that must end the path."""
+        self.leaves: dict[str, dict[str, B]] = {}
+        """Verb to method to binding."""
+
+
+class Trie(Generic[B]):
+    """All bindings, by path."""
+
+    def __init__(self) -> None:
+        self._root: _Node[B] = _Node()
+        self._fixed: dict[tuple[str, bytes], B] = {}
+        """Paths without wildcards, found without a walk."""
+
+    def add(self, binding: B) -> None:
+        """Adds a binding.
+
+        Raises:
+            Duplicate: the method and shape are taken.
+        """
+        template = binding.template
+        node = self._root
+        for index, segment in enumerate(template.segments):
+            if segment == "**":
+                node = node.tails.setdefault(template.segments[index + 1 :], _Node())
+                break
+            if segment == "*":
+                node.star = node = node.star or _Node()
+            else:
+                node = node.literals.setdefault(segment, _Node())
+        methods = node.leaves.setdefault(template.verb, {})
+        if binding.method in methods:
+            raise Duplicate(methods[binding.method])
+        methods[binding.method] = binding
+        if not {"*", "**"} & set(template.segments) and binding.method != ANY_METHOD and "%" not in template.text:
+            self._fixed[(binding.method, template.text.encode())] = binding
+
+    def find(self, method: str, raw_path: bytes) -> tuple[B | None, list[bytes], frozenset[str]]:
+        """The binding for a method and an undecoded path, with the raw segments of the path.
+
+        Without a binding the third item tells the methods the path does have; empty means that there is no such path.
+        HEAD finds GET.
+        """
+        if method == "HEAD":
+            method = "GET"
+        fixed = self._fixed.get((method, raw_path))
+        if fixed is not None:
+            return fixed, [], frozenset()
+        path = raw_path.rstrip(b"/")
+        raw = path[1:].split(b"/") if len(path) > 1 else []
+        allowed: set[str] = set()
+        if raw:
+            stem, colon, verb = raw[-1].rpartition(b":")
+            if colon and verb and not raw_path.endswith(b"/"):
+                with_verb = [*raw[:-1], stem]
+                found = self._walk(with_verb, _plain(verb), method, allowed)
+                if found is not None:
+                    return found, with_verb, frozenset()
+        # No template has such a verb for this method: the colon is ordinary text then.
+        return self._walk(raw, "", method, allowed), raw, frozenset(allowed)
+
+    def _walk(self, raw: list[bytes], verb: str, method: str, allowed: set[str]) -> B | None:
+        plain = [_plain(segment) for segment in raw]
+        for node in _leaves(self._root, plain, 0):
+            methods = node.leaves.get(verb)
+            if methods is None:
+                continue
+            binding = methods.get(method) or methods.get(ANY_METHOD)
+            if binding is not None:
+                return binding
+            allowed.update(methods)
+        return None
+
+
+def _plain(segment: bytes) -> str:
+    return (unquote_to_bytes(segment) if b"%" in segment else segment).decode("latin-1")
+
+
+def _leaves(node: _Node[B], segments: list[str], index: int) -> Iterator[_Node[B]]:
+    """The nodes where the path may end, the most specific first."""
+    if index == len(segments):
+        yield node
+    elif segments[index]:
+        literal = node.literals.get(segments[index])
+        if literal is not None:
+            yield from _leaves(literal, segments, index + 1)
+        if node.star is not None:
+            yield from _leaves(node.star, segments, index + 1)
+    for tail, leaf in sorted(node.tails.items(), key=lambda item: -len(item[0])):
+        covered = len(segments) - len(tail)
+        if covered >= index and tuple(segments[covered:]) == tail and all(segments[index:covered]):
+            yield leaf
