@@ -51,6 +51,8 @@ class EventServicer(events_pb2_grpc.EventServiceServicer):
             wanted = await feed.checked(connection, tenant_id, request.types, request.outlet_id)
             if not request.cursor:
                 position = await feed.Position.end(connection, tenant_id)
+        # Says "you are watching" at once, however quiet the shop is.
+        await context.send_initial_metadata(())
         with self._wakeups.waiting(tenant_id) as wake:
             while True:
                 wake.clear()

@@ -88,7 +88,7 @@ class Wire:
 
 
 @pytest.mark.timeout(280)
-async def test_a_cut_wire_loses_and_doubles_nothing(tmp_path: Path):
+async def test_a_cut_wire_loses_and_doubles_nothing(tmp_path: Path) -> None:
     base = free_port_base()
     layout = Layout(tmp_path / "data", base)
     relays = {}

@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import aiohttp.web
@@ -84,10 +85,10 @@ BAD_READS = [
 ]
 
 
-def check_problem(status: int, headers, text: str) -> dict[str, object]:
+def check_problem(status: int, headers: Any, text: str) -> dict[str, object]:
     assert 400 <= status < 500, text
     assert headers["content-type"].startswith("application/problem+json")
-    problem = json.loads(text)
+    problem: dict[str, object] = json.loads(text)
     assert problem["status"] == status
     assert problem["request_id"] == headers["x-request-id"]
     assert problem["detail"]
@@ -96,7 +97,7 @@ def check_problem(status: int, headers, text: str) -> dict[str, object]:
     return problem
 
 
-async def test_bad_input_is_refused_in_words_and_never_breaks_anything(platform):
+async def test_bad_input_is_refused_in_words_and_never_breaks_anything(platform: Any) -> None:
     async with World.open(platform) as world, aiohttp.ClientSession() as http:
         base = world.facts["gateway_url"]
         headers = {"authorization": f"Bearer {world.facts['api_key']}", "content-type": "application/json"}
@@ -120,7 +121,7 @@ async def test_bad_input_is_refused_in_words_and_never_breaks_anything(platform)
             assert answer.status == 415
 
 
-async def test_repeats_conflicts_and_versions_have_their_own_answers(platform):
+async def test_repeats_conflicts_and_versions_have_their_own_answers(platform: Any) -> None:
     async with World.open(platform) as world, aiohttp.ClientSession() as http:
         base, auth = world.facts["gateway_url"], {"authorization": f"Bearer {world.facts['api_key']}"}
         draft = {"name": "Sirop Pala", "price": {"amount": 21000}, "barcodes": [new_barcode()], "external_id": new_barcode()}
@@ -147,7 +148,7 @@ async def test_repeats_conflicts_and_versions_have_their_own_answers(platform):
         assert (await call("PATCH", path, {"name": "x"}))[0] == 404
 
 
-async def test_a_webhook_of_the_integrators_own_gets_signed_events(platform):
+async def test_a_webhook_of_the_integrators_own_gets_signed_events(platform: Any) -> None:
     got: asyncio.Queue[tuple[dict[str, str], bytes]] = asyncio.Queue()
 
     async def receive(request: aiohttp.web.Request) -> aiohttp.web.Response:
@@ -160,7 +161,7 @@ async def test_a_webhook_of_the_integrators_own_gets_signed_events(platform):
     await runner.setup()
     site = aiohttp.web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
-    port = site._server.sockets[0].getsockname()[1]
+    port = runner.addresses[0][1]
     try:
         async with World.open(platform) as world:
             hook = {"url": f"http://127.0.0.1:{port}/hook", "event_types": ["product.created"]}
@@ -183,12 +184,12 @@ async def test_a_webhook_of_the_integrators_own_gets_signed_events(platform):
         await runner.cleanup()
 
 
-async def test_five_thousand_products_come_in_and_the_second_time_nothing_changes(platform, tmp_path):
+async def test_five_thousand_products_come_in_and_the_second_time_nothing_changes(platform: Any, tmp_path: Any) -> None:
     path = tmp_path / "besar.csv"
     with path.open("w", newline="", encoding="utf-8-sig") as file:
         writer = csv.writer(file, delimiter=";")
         writer.writerow(["Name", "Price", "Barcode", "Cost", "Stock", "Unit", "Category"])
-        seen = set()
+        seen: set[str] = set()
         while len(seen) < 5000:
             code = new_barcode()
             if code not in seen:
@@ -210,7 +211,7 @@ async def test_five_thousand_products_come_in_and_the_second_time_nothing_change
         assert product["name"] == "Barang 5000"
         for till in world.tills[:2]:
 
-            async def known(till=till) -> bool:
+            async def known(till: Any = till) -> bool:
                 found = await till.call("GET", f"/products?barcode={code}")
                 return [one["id"] for one in found["products"]] == [product["id"]]
 
@@ -218,7 +219,7 @@ async def test_five_thousand_products_come_in_and_the_second_time_nothing_change
     assert re.search("5000 unchanged", await asyncio.to_thread(run))
 
 
-async def test_the_samples_of_the_readme_run(platform):
+async def test_the_samples_of_the_readme_run(platform: Any) -> None:
     readme = (ROOT / "README.md").read_text()
     samples = re.findall(r"```sh\n(.*?)```", readme, re.DOTALL)
     facts = json.loads(platform.read_text())

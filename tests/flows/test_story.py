@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from scripts.story.chapters import Story
@@ -9,7 +11,7 @@ from scripts.story.world import World
 
 
 @pytest.mark.timeout(280)
-async def test_one_sale_travels_through_everything_and_nothing_is_lost_or_doubled(platform):
+async def test_one_sale_travels_through_everything_and_nothing_is_lost_or_doubled(platform: Any) -> None:
     lines: list[str] = []
     async with World.open(platform) as world:
         await Story(world, lines.append).tell()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import date
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -29,13 +30,13 @@ MEWAH = pricing.TAX_RATES[TaxClass.TAX_CLASS_PPN_MEWAH][0]
         (0, 0, 0, 0),
     ],
 )
-def test_tax_inside_a_price(price, base, other, tax):
+def test_tax_inside_a_price(price: Any, base: Any, other: Any, tax: Any) -> None:
     line = pricing.tax_of(price, PPN, included=True)
     assert (line.base.amount, line.other_value_base.amount, line.amount.amount) == (base, other, tax)
 
 
 @pytest.mark.parametrize(("rate", "net", "tax"), [(PPN, 100_000, 11_000), (MEWAH, 100_000, 12_000), (PPN, 1, 0)])
-def test_tax_on_top_of_a_price(rate, net, tax):
+def test_tax_on_top_of_a_price(rate: Any, net: Any, tax: Any) -> None:
     assert pricing.tax_of(net, rate, included=False).amount.amount == tax
 
 
@@ -46,11 +47,11 @@ def test_tax_on_top_of_a_price(rate, net, tax):
         (12_765, 500, 13_000), (12_750, 500, 12_500), (10_207, 500, 10_000), (12_765, 1, 12_765), (12_765, 0, 12_765),
     ],
 )  # fmt: skip
-def test_cash_rounding(total, unit, rounded):
+def test_cash_rounding(total: Any, unit: Any, rounded: Any) -> None:
     assert total + pricing.cash_rounding(total, unit) == rounded
 
 
-def test_tax_classes_without_tax_have_no_tax_line():
+def test_tax_classes_without_tax_have_no_tax_line() -> None:
     sale = Sale(prices_include_tax=True)
     sale.lines.add(quantity="1", unit_price=rupiah(5000), tax_class=TaxClass.TAX_CLASS_BEBAS)
     pricing.total_up(sale, DAY)
@@ -72,7 +73,7 @@ LINES = st.lists(
 
 
 @given(LINES, st.integers(0, 5_000), st.booleans(), st.sampled_from([1, 100, 500]), st.sampled_from(["cash", "qris"]))
-def test_every_part_adds_up_to_the_rupiah(lines, discount, included, unit, method):
+def test_every_part_adds_up_to_the_rupiah(lines: Any, discount: Any, included: Any, unit: Any, method: Any) -> None:
     sale = Sale(prices_include_tax=included)
     room = 0
     for quantity, price, share, tax_class in lines:
@@ -99,7 +100,7 @@ def test_every_part_adds_up_to_the_rupiah(lines, discount, included, unit, metho
 
 
 @given(st.integers(-(10**12), 10**12), st.lists(st.integers(0, 10**9), min_size=1, max_size=20))
-def test_an_allocation_adds_up_and_is_fair(total, weights):
+def test_an_allocation_adds_up_and_is_fair(total: Any, weights: Any) -> None:
     parts = allocate(total, weights)
     assert sum(parts) == total
     whole = sum(weights)
@@ -108,5 +109,5 @@ def test_an_allocation_adds_up_and_is_fair(total, weights):
 
 
 @pytest.mark.parametrize(("top", "bottom", "result"), [(5, 2, 3), (-5, 2, -3), (4, 3, 1), (-4, 3, -1), (0, 7, 0)])
-def test_halves_are_rounded_away_from_zero(top, bottom, result):
+def test_halves_are_rounded_away_from_zero(top: Any, bottom: Any, result: Any) -> None:
     assert half_up(top, bottom) == result

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import grpc
 import pytest
@@ -14,15 +15,16 @@ from cloud.accounts.authentication import scope_of
 from gipos.v1 import accounts_pb2, catalog_pb2, customers_pb2, events_pb2, inventory_pb2, sales_pb2, webhooks_pb2
 from gipos.v1.accounts_pb2 import GetCallerRequest, ListOutletsRequest
 from gipos.v1.catalog_pb2 import GetProductRequest, ListProductsRequest
+from kernel.signatures import new_key
 
 
-async def refused(call) -> grpc.StatusCode:
+async def refused(call: Any) -> grpc.StatusCode:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await call
     return caught.value.code()
 
 
-async def test_a_key_tells_who_is_calling(shop):
+async def test_a_key_tells_who_is_calling(shop: Any) -> None:
     caller = await shop.accounts.GetCaller(GetCallerRequest(), metadata=shop.auth)
     assert (caller.tenant_name, caller.mode) == ("Toko Contoh", "test")
     outlets = (await shop.accounts.ListOutlets(ListOutletsRequest(), metadata=shop.auth)).outlets
@@ -39,17 +41,17 @@ async def test_a_key_tells_who_is_calling(shop):
         [("authorization", "Bearer gipos_test_" + "a" * 36)],
     ],
 )
-async def test_what_is_not_a_key_is_refused(shop, metadata):
+async def test_what_is_not_a_key_is_refused(shop: Any, metadata: Any) -> None:
     assert await refused(shop.products.ListProducts(ListProductsRequest(), metadata=metadata)) == grpc.StatusCode.UNAUTHENTICATED
 
 
-async def test_an_unknown_key_with_a_right_checksum_is_refused(shop):
-    key = api_keys.new_key(api_keys.TEST_PREFIX)
+async def test_an_unknown_key_with_a_right_checksum_is_refused(shop: Any) -> None:
+    key = new_key(api_keys.TEST_PREFIX)
     call = shop.products.ListProducts(ListProductsRequest(), metadata=[("x-api-key", key)])
     assert await refused(call) == grpc.StatusCode.UNAUTHENTICATED
 
 
-async def test_a_key_without_the_scope_is_refused(shop):
+async def test_a_key_without_the_scope_is_refused(shop: Any) -> None:
     async with shop.database.transaction(shop.tenant_id) as tx:
         key = await api_keys.create(tx, "read only", scopes=["products:read"])
     metadata = [("x-api-key", key)]
@@ -58,12 +60,12 @@ async def test_a_key_without_the_scope_is_refused(shop):
     assert await refused(call) == grpc.StatusCode.PERMISSION_DENIED
 
 
-async def test_a_device_token_does_not_open_the_api(shop):
+async def test_a_device_token_does_not_open_the_api(shop: Any) -> None:
     call = shop.products.ListProducts(ListProductsRequest(), metadata=shop.till_auth(0))
     assert await refused(call) == grpc.StatusCode.PERMISSION_DENIED
 
 
-async def test_another_merchant_sees_nothing(shop, tmp_path):
+async def test_another_merchant_sees_nothing(shop: Any, tmp_path: Any) -> None:
     mine = await shop.product()
     state = tmp_path / "other.json"
     await demo.create(shop.database, state, "")
@@ -80,7 +82,7 @@ async def test_another_merchant_sees_nothing(shop, tmp_path):
             )
 
 
-def test_every_public_method_needs_a_scope_that_keys_can_have():
+def test_every_public_method_needs_a_scope_that_keys_can_have() -> None:
     for module in (accounts_pb2, catalog_pb2, customers_pb2, events_pb2, inventory_pb2, sales_pb2, webhooks_pb2):
         for service in module.DESCRIPTOR.services_by_name.values():
             for method in service.methods:

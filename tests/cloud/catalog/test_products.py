@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import grpc
 import pytest
 from google.protobuf.field_mask_pb2 import FieldMask
@@ -25,12 +27,12 @@ CODE = "8991234567006"  # a made-up EAN-13 with a right check digit
 UPC = "089686604443"
 
 
-async def types(shop) -> list[str]:
+async def types(shop: Any) -> list[str]:
     events = await shop.events.ListEvents(ListEventsRequest(page_size=200), metadata=shop.auth)
     return [event.type for event in events.events]
 
 
-async def test_a_product_gets_defaults_and_is_announced(shop):
+async def test_a_product_gets_defaults_and_is_announced(shop: Any) -> None:
     product = await shop.product(barcodes=[UPC])
     assert product.active
     assert product.unit == "pcs"
@@ -40,7 +42,7 @@ async def test_a_product_gets_defaults_and_is_announced(shop):
     assert await types(shop) == ["product.created"]
 
 
-async def test_a_code_belongs_to_one_product_until_it_is_archived(shop):
+async def test_a_code_belongs_to_one_product_until_it_is_archived(shop: Any) -> None:
     first = await shop.product(sku="KS", barcodes=["TOKO-1"])
     for fields in ({"sku": "KS"}, {"barcodes": ["TOKO-1"]}):
         with pytest.raises(grpc.aio.AioRpcError) as caught:
@@ -54,7 +56,7 @@ async def test_a_code_belongs_to_one_product_until_it_is_archived(shop):
     assert [product.id for product in listed.products] == [second.id]
 
 
-async def test_patch_changes_what_is_named_and_put_clears_the_rest(shop):
+async def test_patch_changes_what_is_named_and_put_clears_the_rest(shop: Any) -> None:
     product = await shop.product(category="Minuman", sku="KS")
     patch = UpdateProductRequest(
         product=Product(id=product.id, price=Money(amount=20000)), update_mask=FieldMask(paths=["price"]), etag=product.etag
@@ -75,11 +77,11 @@ async def test_patch_changes_what_is_named_and_put_clears_the_rest(shop):
     assert await types(shop) == ["product.created", "product.updated", "product.updated"]
 
 
-async def test_products_are_found_by_word_barcode_and_change(shop):
+async def test_products_are_found_by_word_barcode_and_change(shop: Any) -> None:
     coffee = await shop.product("Kopi Susu Gula Aren", barcodes=[CODE])
     await shop.product("Teh Tawar")
 
-    async def found(**filters: object) -> list[str]:
+    async def found(**filters: Any) -> list[str]:
         page = await shop.products.ListProducts(ListProductsRequest(**filters), metadata=shop.auth)
         return [product.name for product in page.products]
 
@@ -91,7 +93,7 @@ async def test_products_are_found_by_word_barcode_and_change(shop):
     assert await found(show_deleted=True) == ["Teh Tawar", coffee.name]
 
 
-async def test_an_import_reports_each_item_and_changes_nothing_the_second_time(shop):
+async def test_an_import_reports_each_item_and_changes_nothing_the_second_time(shop: Any) -> None:
     def item(name: str, code: str, price: int = 1000, stock: str = "5") -> ProductImport:
         product = Product(name=name, price=Money(amount=price), barcodes=[code])
         return ProductImport(product=product, opening_stock=stock, outlet_id=shop.outlets[0])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from typing import Any
 
 import grpc
 import pytest
@@ -14,7 +15,7 @@ from gipos.v1.events_pb2 import ListEventsRequest, WatchEventsRequest
 from kernel.event_types import PRODUCT_CREATED
 
 
-async def test_numbers_are_dense_and_in_commit_order_under_concurrent_writers(shop):
+async def test_numbers_are_dense_and_in_commit_order_under_concurrent_writers(shop: Any) -> None:
     """Each committed number must already be visible with all before it: a reader that saw n never finds a smaller one later."""
     database, tenant_id = shop.database, shop.tenant_id
     seen: list[int] = []
@@ -56,7 +57,7 @@ async def test_numbers_are_dense_and_in_commit_order_under_concurrent_writers(sh
         assert (await log.heads(connection, tenant_id))[log.TENANT_LANE].last_seq == len(seen)
 
 
-async def test_a_cursor_misses_and_repeats_nothing(shop):
+async def test_a_cursor_misses_and_repeats_nothing(shop: Any) -> None:
     for number in range(7):
         await shop.product(f"Produk {number}", stock="1")
     cursor, seen = "", []
@@ -73,7 +74,7 @@ async def test_a_cursor_misses_and_repeats_nothing(shop):
     assert event.type == "product.created"
 
 
-async def test_a_filter_does_not_leave_pages_empty(shop):
+async def test_a_filter_does_not_leave_pages_empty(shop: Any) -> None:
     for number in range(6):
         await shop.product(f"Produk {number}", stock="1")
     page = await shop.events.ListEvents(ListEventsRequest(types=["inventory.*"], page_size=5), metadata=shop.auth)
@@ -83,7 +84,7 @@ async def test_a_filter_does_not_leave_pages_empty(shop):
     assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
 
 
-async def test_a_watcher_hears_at_once_and_resumes_after_a_cut(shop):
+async def test_a_watcher_hears_at_once_and_resumes_after_a_cut(shop: Any) -> None:
     await shop.product("Sebelum")
     call = shop.events.WatchEvents(WatchEventsRequest(types=["product.*"]), metadata=shop.auth)
     reading = asyncio.create_task(call.read())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from typing import Any
 
 import asyncpg
 import pytest
@@ -53,7 +54,7 @@ async def heard(wake: asyncio.Event) -> None:
 
 
 @pytest.mark.usefixtures("tenant")
-async def test_a_reader_in_another_process_is_woken(database_url):
+async def test_a_reader_in_another_process_is_woken(database_url: Any) -> None:
     async with process(database_url) as (writer, _), process(database_url) as (_, reading), process(database_url) as (_, third):
         with reading.waiting(TENANT) as wake, third.waiting(TENANT) as other:
             for _ in range(3):
@@ -65,7 +66,7 @@ async def test_a_reader_in_another_process_is_woken(database_url):
 
 
 @pytest.mark.usefixtures("tenant")
-async def test_the_poll_finds_what_nobody_announced(database_url):
+async def test_the_poll_finds_what_nobody_announced(database_url: Any) -> None:
     async with process(database_url) as (silent, wakeups):
         silent.react(before_commit=(), after_commit=())  # a process that dies between commit and wake-up
         with wakeups.waiting(TENANT) as wake:
@@ -76,7 +77,7 @@ async def test_the_poll_finds_what_nobody_announced(database_url):
 
 
 @pytest.mark.usefixtures("tenant")
-async def test_a_listener_whose_connection_is_cut_hears_again(database_url):
+async def test_a_listener_whose_connection_is_cut_hears_again(database_url: Any) -> None:
     async with process(database_url) as (writer, _), process(database_url) as (_, reading):
         with reading.waiting(TENANT) as wake:
             admin = await asyncpg.connect(database_url)
@@ -92,7 +93,7 @@ async def test_a_listener_whose_connection_is_cut_hears_again(database_url):
 
 
 @pytest.mark.usefixtures("tenant")
-async def test_a_rollback_leaves_no_number_and_no_wakeup(database_url, database):
+async def test_a_rollback_leaves_no_number_and_no_wakeup(database_url: Any, database: Any) -> None:
     woken: list[dict[str, int]] = []
     database.react(before_commit=(), after_commit=(lambda _tenant, heads: woken.append(heads),))
 

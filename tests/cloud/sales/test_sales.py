@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import grpc
 import pytest
@@ -26,7 +27,7 @@ from gipos.v1.sales_pb2 import (
 )
 
 
-def violations(error: grpc.aio.AioRpcError) -> dict[str, str]:
+def violations(error: Any) -> dict[str, str]:
     """Field to reason."""
     found = {}
     for detail in rpc_status.from_call(error).details:
@@ -36,7 +37,7 @@ def violations(error: grpc.aio.AioRpcError) -> dict[str, str]:
     return found
 
 
-def reason(error: grpc.aio.AioRpcError) -> str:
+def reason(error: Any) -> str:
     for detail in rpc_status.from_call(error).details:
         info = error_details_pb2.ErrorInfo()
         if detail.Unpack(info):
@@ -48,7 +49,7 @@ def cash(amount: int) -> Tender:
     return Tender(method="cash", amount=Money(amount=amount))
 
 
-async def test_a_sale_is_priced_taxed_and_taken_from_stock(shop):
+async def test_a_sale_is_priced_taxed_and_taken_from_stock(shop: Any) -> None:
     coffee = await shop.product(stock="10")
     draft = Sale(outlet_id=shop.outlets[0], lines=[SaleLine(product_id=coffee.id, quantity="3")], tenders=[cash(60000)])
     sale = await shop.sales.CreateSale(CreateSaleRequest(sale=draft), metadata=shop.auth)
@@ -64,7 +65,7 @@ async def test_a_sale_is_priced_taxed_and_taken_from_stock(shop):
     assert [event.sequence for event in events.events if event.outlet_id] == list(range(1, 5))
 
 
-async def test_the_ledger_adds_up_to_the_stock(shop):
+async def test_the_ledger_adds_up_to_the_stock(shop: Any) -> None:
     rice = await shop.product("Beras", 14000, stock="5.5", unit="kg")
     for quantity in ("0.75", "1.25"):
         draft = Sale(outlet_id=shop.outlets[0], lines=[SaleLine(product_id=rice.id, quantity=quantity)])
@@ -77,7 +78,7 @@ async def test_the_ledger_adds_up_to_the_stock(shop):
     ]
 
 
-async def test_every_violation_of_a_bad_sale_is_listed(shop):
+async def test_every_violation_of_a_bad_sale_is_listed(shop: Any) -> None:
     bad = Sale(
         business_date="2026-13-01",
         channel="Not A Word",
@@ -102,7 +103,7 @@ async def test_every_violation_of_a_bad_sale_is_listed(shop):
     ("tenders", "field_reason"),
     [([cash(1000)], "INSUFFICIENT"), ([Tender(method="qris", amount=Money(amount=20000))], "OVERPAID")],
 )
-async def test_tenders_must_pay_for_the_sale_and_only_cash_gives_change(shop, tenders, field_reason):
+async def test_tenders_must_pay_for_the_sale_and_only_cash_gives_change(shop: Any, tenders: Any, field_reason: Any) -> None:
     coffee = await shop.product()
     draft = Sale(outlet_id=shop.outlets[0], lines=[SaleLine(product_id=coffee.id, quantity="1")], tenders=tenders)
     with pytest.raises(grpc.aio.AioRpcError) as caught:
@@ -110,7 +111,7 @@ async def test_tenders_must_pay_for_the_sale_and_only_cash_gives_change(shop, te
     assert violations(caught.value) == {"tenders": field_reason}
 
 
-async def test_the_same_idempotency_key_records_one_sale_even_at_once(shop):
+async def test_the_same_idempotency_key_records_one_sale_even_at_once(shop: Any) -> None:
     coffee = await shop.product(stock="10")
     draft = Sale(outlet_id=shop.outlets[0], lines=[SaleLine(product_id=coffee.id, quantity="1")])
     request = CreateSaleRequest(sale=draft, request_id="order-1")
@@ -124,7 +125,7 @@ async def test_the_same_idempotency_key_records_one_sale_even_at_once(shop):
     assert reason(caught.value) == "IDEMPOTENCY_MISMATCH"
 
 
-async def test_refunds_in_parts_end_at_exactly_the_total(shop):
+async def test_refunds_in_parts_end_at_exactly_the_total(shop: Any) -> None:
     candy = await shop.product("Permen", 333, stock="3")
     draft = Sale(outlet_id=shop.outlets[0], lines=[SaleLine(product_id=candy.id, quantity="3", discount=Money(amount=100))])
     sale = await shop.sales.CreateSale(CreateSaleRequest(sale=draft), metadata=shop.auth)
@@ -144,7 +145,7 @@ async def test_refunds_in_parts_end_at_exactly_the_total(shop):
     assert reason(caught.value) == "NOT_REFUNDABLE"
 
 
-async def test_sales_are_found_by_filter_and_paged_without_gaps(shop):
+async def test_sales_are_found_by_filter_and_paged_without_gaps(shop: Any) -> None:
     coffee = await shop.product()
     made = []
     for number in range(5):
@@ -172,7 +173,7 @@ async def test_sales_are_found_by_filter_and_paged_without_gaps(shop):
     assert reason(caught.value) == "CURSOR_INVALID"
 
 
-async def test_an_external_id_belongs_to_one_sale(shop):
+async def test_an_external_id_belongs_to_one_sale(shop: Any) -> None:
     coffee = await shop.product()
     draft = Sale(outlet_id=shop.outlets[0], lines=[SaleLine(product_id=coffee.id, quantity="1")], external_id="same")
     await shop.sales.CreateSale(CreateSaleRequest(sale=draft), metadata=shop.auth)
@@ -181,7 +182,7 @@ async def test_an_external_id_belongs_to_one_sale(shop):
     assert caught.value.code() == grpc.StatusCode.ALREADY_EXISTS
 
 
-async def test_a_customer_of_a_sale_must_exist(shop):
+async def test_a_customer_of_a_sale_must_exist(shop: Any) -> None:
     coffee = await shop.product()
     customer = await shop.customers.CreateCustomer(
         CreateCustomerRequest(customer=Customer(name="Sari", phone="0812-3456-7890")), metadata=shop.auth

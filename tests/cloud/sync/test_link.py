@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from typing import Any
 
 import grpc
 import pytest
@@ -21,6 +22,7 @@ from gipos.edge.v1.link_pb2 import (
     Ping,
     ResetReason,
 )
+from gipos.v1.catalog_pb2 import TaxClass
 from gipos.v1.common_pb2 import Money
 from gipos.v1.events_pb2 import ListEventsRequest
 from gipos.v1.inventory_pb2 import GetInventoryRequest
@@ -32,14 +34,14 @@ from kernel.pricing import total_up
 class Till:
     """A hand-driven till: what it sends is said by the test, what it gets is kept."""
 
-    def __init__(self, call: grpc.aio.StreamStreamCall) -> None:
+    def __init__(self, call: Any) -> None:
         self._call = call
         self.got: list[LinkResponse] = []
 
-    async def send(self, **frame: object) -> None:
+    async def send(self, **frame: Any) -> None:
         await self._call.write(LinkRequest(**frame))
 
-    async def next(self, kind: str) -> object:
+    async def next(self, kind: str) -> Any:
         """The next frame of a kind; others are kept aside."""
         while True:
             async with asyncio.timeout(10):
@@ -51,7 +53,7 @@ class Till:
 
 
 @asynccontextmanager
-async def connected(shop, index: int = 0, **hello: object) -> AsyncIterator[Till]:
+async def connected(shop: Any, index: int = 0, **hello: Any) -> AsyncIterator[Till]:
     call = shop.link.Link(metadata=shop.till_auth(index))
     till = Till(call)
     hello.setdefault("store_epoch", 1)
@@ -62,12 +64,18 @@ async def connected(shop, index: int = 0, **hello: object) -> AsyncIterator[Till
         call.cancel()
 
 
-def sale(shop, product_id: str, seq: int, quantity: str = "1", price: int = 18000) -> Operation:
+def sale(shop: Any, product_id: str, seq: int, quantity: str = "1", price: int = 18000) -> Operation:
     made = Sale(
         id=new_id("sal"), number=f"KMG-2611-1{seq:05d}", channel="pos", prices_include_tax=True, business_date="2026-11-23"
     )
     made.lines.append(
-        SaleLine(id=new_id("sli"), product_id=product_id, quantity=quantity, unit_price=Money(amount=price), tax_class=2)
+        SaleLine(
+            id=new_id("sli"),
+            product_id=product_id,
+            quantity=quantity,
+            unit_price=Money(amount=price),
+            tax_class=TaxClass.TAX_CLASS_PPN,
+        )
     )
     made.tenders.append(Tender(method="cash", amount=Money(amount=100000)))
     made.sale_time.FromDatetime(datetime.now(UTC))
@@ -75,12 +83,12 @@ def sale(shop, product_id: str, seq: int, quantity: str = "1", price: int = 1800
     return Operation(op_seq=seq, op_id=made.id, sale_recorded=made)
 
 
-async def on_hand(shop, product_id: str) -> str:
+async def on_hand(shop: Any, product_id: str) -> str:
     stock = await shop.inventory.GetInventory(GetInventoryRequest(product_id=product_id), metadata=shop.auth)
-    return stock.on_hand
+    return str(stock.on_hand)
 
 
-async def test_a_new_till_gets_snapshots_and_then_the_tail(shop):
+async def test_a_new_till_gets_snapshots_and_then_the_tail(shop: Any) -> None:
     coffee = await shop.product(stock="10", cost=Money(amount=9000))
     async with connected(shop) as till:
         welcome = await till.next("welcome")
@@ -99,7 +107,7 @@ async def test_a_new_till_gets_snapshots_and_then_the_tail(shop):
         assert changes.changes[0].product.id == tea.id
 
 
-async def test_a_till_resumes_where_it_stands(shop):
+async def test_a_till_resumes_where_it_stands(shop: Any) -> None:
     coffee = await shop.product(stock="10")
     positions = [LanePosition(lane="tenant", epoch=1, seq=0), LanePosition(lane=shop.outlets[0], epoch=1, seq=1)]
     await shop.product("Teh")
@@ -114,14 +122,14 @@ async def test_a_till_resumes_where_it_stands(shop):
     ("epoch", "seq", "reason"),
     [(2, 0, ResetReason.RESET_REASON_EPOCH), (1, 99, ResetReason.RESET_REASON_AHEAD), (1, -2, ResetReason.RESET_REASON_TOO_OLD)],
 )
-async def test_a_position_that_cannot_be_continued_gets_a_snapshot(shop, epoch, seq, reason):
+async def test_a_position_that_cannot_be_continued_gets_a_snapshot(shop: Any, epoch: Any, seq: Any, reason: Any) -> None:
     async with connected(shop, positions=[LanePosition(lane="tenant", epoch=epoch, seq=seq)]) as till:
         reset = await till.next("reset")
         assert (reset.lane, reset.reason) == ("tenant", reason)
         assert (await till.next("snapshot")).lane == "tenant"
 
 
-async def test_sales_are_stored_once_however_often_they_are_sent(shop):
+async def test_sales_are_stored_once_however_often_they_are_sent(shop: Any) -> None:
     coffee = await shop.product(stock="10")
     operations = [sale(shop, coffee.id, seq) for seq in (1, 2, 3)]
     async with connected(shop) as till:
@@ -141,7 +149,7 @@ async def test_sales_are_stored_once_however_often_they_are_sent(shop):
     assert [event.subject.id for event in events.events][::2] == [operation.op_id for operation in operations]
 
 
-async def test_a_gap_is_answered_with_what_is_expected(shop):
+async def test_a_gap_is_answered_with_what_is_expected(shop: Any) -> None:
     coffee = await shop.product(stock="10")
     async with connected(shop) as till:
         await till.send(operations=OperationBatch(operations=[sale(shop, coffee.id, 2)]))
@@ -150,7 +158,7 @@ async def test_a_gap_is_answered_with_what_is_expected(shop):
     assert await on_hand(shop, coffee.id) == "10"
 
 
-async def test_a_poison_operation_is_put_aside_and_the_queue_moves_on(shop):
+async def test_a_poison_operation_is_put_aside_and_the_queue_moves_on(shop: Any) -> None:
     coffee = await shop.product(stock="10")
     poison = Operation(op_seq=2, op_id="x", sale_recorded=Sale(id="not-an-id"))
     empty = Operation(op_seq=4, op_id="y")
@@ -163,7 +171,7 @@ async def test_a_poison_operation_is_put_aside_and_the_queue_moves_on(shop):
     assert await on_hand(shop, coffee.id) == "8"
 
 
-async def test_a_sale_of_an_unknown_product_with_a_wrong_total_is_stored_and_marked(shop):
+async def test_a_sale_of_an_unknown_product_with_a_wrong_total_is_stored_and_marked(shop: Any) -> None:
     odd = sale(shop, new_id("prd"), 1)
     odd.sale_recorded.total.amount = 5
     odd.sale_recorded.sale_time.FromDatetime(datetime(1970, 1, 2, tzinfo=UTC))
@@ -174,7 +182,7 @@ async def test_a_sale_of_an_unknown_product_with_a_wrong_total_is_stored_and_mar
     assert list(found.review_reasons) == ["CLOCK_SUSPECT", "TOTAL_MISMATCH", "PRODUCT_UNKNOWN"]
 
 
-async def test_the_other_till_sees_the_stock_drop_with_the_watermark_only_for_the_seller(shop):
+async def test_the_other_till_sees_the_stock_drop_with_the_watermark_only_for_the_seller(shop: Any) -> None:
     coffee = await shop.product(stock="10")
     async with connected(shop, 0) as seller, connected(shop, 1) as other:
         for till in (seller, other):
@@ -186,7 +194,7 @@ async def test_the_other_till_sees_the_stock_drop_with_the_watermark_only_for_th
         assert (mine.op_watermark, theirs.op_watermark) == (1, 0)
 
 
-async def test_a_till_without_credit_gets_the_latest_in_one_frame_later(shop):
+async def test_a_till_without_credit_gets_the_latest_in_one_frame_later(shop: Any) -> None:
     async with connected(shop) as till:
         await till.next("snapshot")
         await till.next("snapshot")
@@ -203,7 +211,7 @@ async def test_a_till_without_credit_gets_the_latest_in_one_frame_later(shop):
         assert (changes.from_exclusive, changes.upto_inclusive, len(changes.changes)) == (1, 4, 3)
 
 
-async def test_a_newer_session_fences_the_older_one(shop):
+async def test_a_newer_session_fences_the_older_one(shop: Any) -> None:
     coffee = await shop.product(stock="10")
     async with connected(shop) as old:
         await old.next("welcome")
@@ -217,14 +225,14 @@ async def test_a_newer_session_fences_the_older_one(shop):
             assert (await new.next("stored")).op_watermark == 1
 
 
-async def test_only_a_device_token_opens_a_link(shop):
+async def test_only_a_device_token_opens_a_link(shop: Any) -> None:
     call = shop.link.Link(metadata=shop.auth)
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await call.read()
     assert caught.value.code() == grpc.StatusCode.PERMISSION_DENIED
 
 
-async def test_a_frame_never_ends_within_the_tills_own_upload(shop):
+async def test_a_frame_never_ends_within_the_tills_own_upload(shop: Any) -> None:
     """Else the till would take the same sales off its stock twice: once as pending, once in the level."""
     coffee = await shop.product(stock="5000")
     async with connected(shop) as till:

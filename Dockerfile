@@ -1,0 +1,23 @@
+# One image for cloud and gateway; the command chooses. The till's daemon runs on the till, without containers.
+FROM python:3.11-slim AS build
+WORKDIR /opt/gipos
+RUN python -m venv /opt/environment
+COPY requirements.lock ./
+RUN /opt/environment/bin/pip install --no-cache-dir --require-hashes --no-deps --only-binary=:all: -r requirements.lock
+COPY protos ./protos
+COPY scripts ./scripts
+RUN /opt/environment/bin/python scripts/build_protos.py
+COPY kernel ./kernel
+COPY cloud ./cloud
+COPY gateway_rest ./gateway_rest
+
+FROM python:3.11-slim
+RUN useradd --system --uid 10001 --no-create-home --shell /usr/sbin/nologin gipos
+COPY --from=build /opt /opt
+ENV PATH=/opt/environment/bin:$PATH \
+    PYTHONPATH=/opt/gipos:/opt/gipos/protos \
+    PYTHONUNBUFFERED=1
+WORKDIR /opt/gipos
+USER gipos
+EXPOSE 8080 8081
+CMD ["python", "-m", "cloud", "serve", "--host", "0.0.0.0", "--port", "8081"]

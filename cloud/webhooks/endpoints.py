@@ -1,0 +1,131 @@
+"""The addresses a merchant wants events posted to.
+
+Adding one calls nobody: whether a name leads to an address that is allowed is checked at each attempt.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from cloud.platform import addresses
+from cloud.platform.database import Transaction
+from cloud.webhooks.tables import deliveries, webhooks
+from gipos.v1.webhooks_pb2 import DeliveryStatus, Webhook, WebhookStatus
+from kernel.errors import Invalid, LimitReached, NotFound, Violation
+from kernel.event_types import EVENT_TYPES, is_pattern
+from kernel.ids import is_id, new_id
+from kernel.signatures import new_webhook_secret
+
+MAX_WEBHOOKS = 100
+MAX_PATTERNS = 50
+MAX_DESCRIPTION = 500
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+# Without it two requests at once could both see room for the last one.
+_ONE_AT_A_TIME = sa.text("SELECT pg_advisory_xact_lock(hashtextextended('webhooks ' || :tenant_id, 0))")
+
+
+async def create(tx: Transaction, draft: Webhook, *, private_addresses: bool) -> Webhook:
+    """Adds a webhook. The answer is the only one that holds its secret.
+
+    Raises:
+        Invalid: url, event_types or description break a rule; all that do are named.
+        LimitReached: the merchant has 100 webhooks.
+    """
+    violations = _violations(draft, private_addresses=private_addresses)
+    if violations:
+        raise Invalid(violations)
+    await tx.run(_ONE_AT_A_TIME, tenant_id=tx.tenant_id)
+    count = await tx.run(sa.select(sa.func.count()).select_from(webhooks).where(webhooks.c.tenant_id == tx.tenant_id))
+    if count.scalar_one() >= MAX_WEBHOOKS:
+        raise LimitReached(f"There are {MAX_WEBHOOKS} webhooks already. Delete one that is no longer needed, then try again.")
+    added = await tx.run(
+        sa.insert(webhooks)
+        .values(
+            tenant_id=tx.tenant_id,
+            id=new_id("whk"),
+            url=draft.url,
+            event_types=list(dict.fromkeys(draft.event_types)),
+            description=draft.description,
+            status=WebhookStatus.WEBHOOK_STATUS_ACTIVE,
+            secret=new_webhook_secret(),
+            created_at=tx.now,
+        )
+        .returning(webhooks)
+    )
+    row = added.one()
+    webhook = _to_proto(row)
+    webhook.secret = row.secret
+    return webhook
+
+
+async def every(connection: AsyncConnection, tenant_id: str) -> list[Webhook]:
+    """The merchant's webhooks, oldest first, without their secrets."""
+    rows = await connection.execute(
+        sa.select(webhooks).where(webhooks.c.tenant_id == tenant_id).order_by(webhooks.c.created_at, webhooks.c.id)
+    )
+    return [_to_proto(row) for row in rows]
+
+
+async def find(connection: AsyncConnection, tenant_id: str, webhook_id: str) -> Webhook:
+    """One webhook, without its secret.
+
+    Raises:
+        NotFound: no such webhook.
+    """
+    if is_id(webhook_id, "whk"):
+        rows = await connection.execute(sa.select(webhooks).where(webhooks.c.tenant_id == tenant_id, webhooks.c.id == webhook_id))
+        if row := rows.one_or_none():
+            return _to_proto(row)
+    raise _unknown(webhook_id)
+
+
+async def delete(tx: Transaction, webhook_id: str) -> None:
+    """Removes a webhook and drops its deliveries that still wait. One that is on its way right now arrives.
+
+    Raises:
+        NotFound: no such webhook.
+    """
+    if not is_id(webhook_id, "whk"):
+        raise _unknown(webhook_id)
+    mine = (webhooks.c.tenant_id == tx.tenant_id, webhooks.c.id == webhook_id)
+    if (await tx.run(sa.delete(webhooks).where(*mine))).rowcount == 0:
+        raise _unknown(webhook_id)
+    await tx.run(
+        sa.delete(deliveries).where(
+            deliveries.c.tenant_id == tx.tenant_id,
+            deliveries.c.webhook_id == webhook_id,
+            deliveries.c.status == DeliveryStatus.DELIVERY_STATUS_PENDING,
+        )
+    )
+
+
+def _violations(draft: Webhook, *, private_addresses: bool) -> list[Violation]:
+    found = [Violation("url", reason, message) for reason, message in addresses.problems(draft.url, private=private_addresses)]
+    if not draft.event_types:
+        found.append(Violation("event_types", "REQUIRED", 'event_types is required, for example ["sale.*"] or ["*"] for all.'))
+    if len(draft.event_types) > MAX_PATTERNS:
+        found.append(Violation("event_types", "TOO_MANY", f"event_types has at most {MAX_PATTERNS} entries."))
+    for index, pattern in enumerate(draft.event_types[:MAX_PATTERNS]):
+        if not is_pattern(pattern):
+            message = f'This is no event type. Use "*", a group such as "sale.*", or one of {", ".join(EVENT_TYPES)}.'
+            found.append(Violation(f"event_types[{index}]", "UNKNOWN_EVENT_TYPE", message))
+    if len(draft.description) > MAX_DESCRIPTION:
+        found.append(Violation("description", "TOO_LONG", f"description has at most {MAX_DESCRIPTION} characters."))
+    if _CONTROL.search(draft.description):
+        found.append(Violation("description", "INVALID", "description is one line of text without control characters."))
+    return found
+
+
+def _unknown(webhook_id: str) -> NotFound:
+    return NotFound(f"Webhook {webhook_id} does not exist. GET /api/v1/webhooks lists yours.", webhook_id=webhook_id)
+
+
+def _to_proto(row: sa.Row[Any]) -> Webhook:
+    webhook = Webhook(id=row.id, url=row.url, event_types=row.event_types, description=row.description, status=row.status)
+    webhook.create_time.FromDatetime(row.created_at)
+    return webhook

@@ -1,0 +1,42 @@
+"""Turns events into deliveries, in the publisher's transaction: a committed change always has its deliveries."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import sqlalchemy as sa
+
+from cloud.platform.database import Transaction
+from cloud.platform.log import NewEvent
+
+# Matching happens in the database, on the rows as they are at this moment: a cache could miss a webhook that was just added.
+# The id is made from event and webhook (time first, then a hash), so the statement needs nothing per webhook from us.
+ENQUEUE = sa.text(
+    """
+    INSERT INTO deliveries (tenant_id, id, webhook_id, event_id, event_type, due_at, created_at)
+    SELECT w.tenant_id,
+           'dlv_' || substr(e.id, 5, 10) || substr(encode(sha256(convert_to(e.id || w.id, 'UTF8')), 'hex'), 1, 16),
+           w.id, e.id, e.type, now(), now()
+    FROM webhooks w
+    JOIN unnest(CAST(:ids AS text[]), CAST(:types AS text[]), CAST(:patterns AS text[])) AS e (id, type, patterns)
+         ON w.event_types && string_to_array(e.patterns, ' ')
+    WHERE w.tenant_id = :tenant_id AND w.status = 1
+    """
+)
+
+
+def patterns_of(event_type: str) -> list[str]:
+    """Every subscription that selects this type: "sale.created" is selected by "*", "sale.*" and "sale.created"."""
+    groups = event_type.split(".")
+    return ["*", *(".".join(groups[:end]) + ".*" for end in range(1, len(groups))), event_type]
+
+
+async def enqueue(tx: Transaction, events: Sequence[NewEvent]) -> None:
+    """One delivery for each event and each active webhook that wants it. One statement, whatever the number of either."""
+    await tx.run(
+        ENQUEUE,
+        tenant_id=tx.tenant_id,
+        ids=[event.id for event in events],
+        types=[event.type for event in events],
+        patterns=[" ".join(patterns_of(event.type)) for event in events],
+    )
