@@ -114,7 +114,7 @@ async def running(settings: Settings, *, host: str = "127.0.0.1", port: int = 0)
             await health_servicer.enter_graceful_shutdown()
             link.drain()
             await server.stop(settings.drain_seconds)
-            await dispatcher.stop()
+            await dispatcher.stop(settings.drain_seconds)
             for task in background:
                 task.cancel()
             await asyncio.gather(*background, return_exceptions=True)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from scripts import catalog_words
-from scripts.catalog_rows import DOUBTFUL, Row, Verdict
+from scripts.catalog_rows import DOUBTFUL, Kind, Row, Verdict
 from scripts.catalog_table import HEADERS, Field, Table
 from scripts.catalog_upload import Outcome
 

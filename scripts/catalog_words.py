@@ -80,6 +80,7 @@ _WORDS: Final[Mapping[str, tuple[str, str]]] = {
         "no GTIN and nothing a scanner can deliver: at most 48 plain letters, digits or marks",
     ),
     "row.duplicate": ("ganda: sudah ada di baris {line}", "duplicate: already in line {line}"),
+    "row.first": ("pembanding: baris {line} ganda dengan baris ini", "for comparison: line {line} is a duplicate of this one"),
     # What the cloud says.
     "server.failed": ("ditolak server: {message}", "refused by the server: {message}"),
     "stop.unreachable": (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Sequence
-from datetime import UTC, datetime
+from datetime import UTC
 from typing import Any
 
 import sqlalchemy as sa
@@ -202,7 +202,7 @@ async def page(connection: AsyncConnection, tenant_id: str, request: ListProduct
     if by_change:
         query = query.where(_TABLE.updated_at >= request.updated_since.ToDatetime(tzinfo=UTC))
         if after:
-            query = query.where(sa.tuple_(_TABLE.updated_at, _TABLE.id) > sa.tuple_(datetime.fromisoformat(after[0]), after[1]))
+            query = query.where(sa.tuple_(_TABLE.updated_at, _TABLE.id) > sa.tuple_(paging.moment(after[0]), after[1]))
         query = query.order_by(_TABLE.updated_at, _TABLE.id)
     else:
         if after:

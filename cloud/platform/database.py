@@ -7,8 +7,8 @@ numbered, stored and committed with the rows, or nothing is. Rules never commit 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, TypeVar
@@ -21,7 +21,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from cloud.platform import log
 from kernel import business_days
-from kernel.errors import Busy
+from kernel.errors import Busy, Invalid, Violation
 from kernel.event_types import EventType
 from kernel.ids import new_id
 
@@ -32,6 +32,7 @@ M = TypeVar("M", bound=Message)
 
 _SET_TENANT = sa.text("SELECT set_config('gipos.tenant_id', :tenant_id, true)")
 _LOCK_TIMEOUT = "55P03"
+_BAD_TEXT = {"22021", "22P05"}
 
 
 @dataclass
@@ -104,7 +105,7 @@ class Database:
         Raises:
             Busy: a lock could not be had within two seconds; trying again is safe.
         """
-        try:
+        with _understood():
             async with self._app.begin() as connection:
                 await connection.execute(_SET_TENANT, {"tenant_id": tenant_id})
                 tx = Transaction(connection, tenant_id, business_days.now())
@@ -114,10 +115,6 @@ class Database:
                         await react(tx, tx.events)
                     # The counter rows are locked by the very last statement: see cloud/platform/log.py.
                     tx.heads = await log.append(connection, tenant_id, tx.events)
-        except DBAPIError as error:
-            if getattr(error.orig, "sqlstate", None) == _LOCK_TIMEOUT:
-                raise Busy("Somebody else is changing the same thing. Nothing was changed; send the request again.") from error
-            raise
         if tx.heads:
             for announce in self._after_commit:
                 announce(tenant_id, tx.heads)
@@ -125,18 +122,20 @@ class Database:
     @asynccontextmanager
     async def snapshot(self, tenant_id: str) -> AsyncIterator[AsyncConnection]:
         """A read-only view of one moment of one tenant: whatever is read inside belongs together."""
-        async with self._app.connect() as connection:
-            await connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
-            async with connection.begin():
-                await connection.execute(_SET_TENANT, {"tenant_id": tenant_id})
-                yield connection
+        with _understood():
+            async with self._app.connect() as connection:
+                await connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+                async with connection.begin():
+                    await connection.execute(_SET_TENANT, {"tenant_id": tenant_id})
+                    yield connection
 
     @asynccontextmanager
     async def reading(self, tenant_id: str) -> AsyncIterator[AsyncConnection]:
         """Reads of one tenant, each statement on its own moment."""
-        async with self._app.begin() as connection:
-            await connection.execute(_SET_TENANT, {"tenant_id": tenant_id})
-            yield connection
+        with _understood():
+            async with self._app.begin() as connection:
+                await connection.execute(_SET_TENANT, {"tenant_id": tenant_id})
+                yield connection
 
     @asynccontextmanager
     async def across_tenants(self) -> AsyncIterator[AsyncConnection]:
@@ -171,6 +170,21 @@ class Database:
         await self._system.dispose()
 
 
+@contextmanager
+def _understood() -> Iterator[None]:
+    """What of the database's refusals a caller can do something about."""
+    try:
+        yield
+    except DBAPIError as error:
+        state = getattr(error.orig, "sqlstate", None)
+        if state == _LOCK_TIMEOUT:
+            raise Busy("Somebody else is changing the same thing. Nothing was changed; send the request again.") from error
+        if state in _BAD_TEXT:
+            message = "A text contains a NUL character or is not valid UTF-8."
+            raise Invalid([Violation("", "INVALID_CHARACTER", message)]) from error
+        raise
+
+
 def driver_url(url: str) -> URL:
     """The URL for our driver, whatever PostgreSQL scheme was given."""
     return make_url(url).set(drivername="postgresql+asyncpg")
@@ -183,6 +197,7 @@ def _engine(url: str, role: str, connections: int) -> AsyncEngine:
         max_overflow=0,
         pool_timeout=10,
         pool_pre_ping=False,
+        hide_parameters=True,  # names and numbers of people must not reach the log with an error
         connect_args={
             "server_settings": {
                 "role": role,

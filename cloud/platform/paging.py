@@ -7,6 +7,7 @@ import binascii
 import hashlib
 import zlib
 from collections.abc import Sequence
+from datetime import datetime
 
 import orjson
 from google.protobuf.message import Message
@@ -74,6 +75,19 @@ def position(request: Message, page_token: str, parts: int) -> list[str] | None:
         return [str(part) for part in value[1:]]
     message = "page_token belongs to another listing or other filters. Repeat the filters of the first page, or start again."
     raise CursorInvalid(message, [Violation("page_token", "CURSOR_INVALID", message)])
+
+
+def moment(text: str) -> datetime:
+    """A moment that is part of a position.
+
+    Raises:
+        CursorInvalid: it is none, so the token was made up.
+    """
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError as error:
+        message = "page_token is not one that this listing gave out. Use it as it came, or leave it out to start again."
+        raise CursorInvalid(message, [Violation("page_token", "CURSOR_INVALID", message)]) from error
 
 
 def next_token(request: Message, values: Sequence[str]) -> str:

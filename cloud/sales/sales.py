@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, date, datetime
+from datetime import UTC, date
 from typing import Any
 
 import sqlalchemy as sa
@@ -157,7 +157,7 @@ async def page(connection: AsyncConnection, tenant_id: str, request: ListSalesRe
     if request.date_to:
         query = query.where(_COLUMN.business_date <= date.fromisoformat(request.date_to))
     if after := paging.position(request, request.page_token, 2):
-        query = query.where(sa.tuple_(_COLUMN.sold_at, _COLUMN.id) < sa.tuple_(datetime.fromisoformat(after[0]), after[1]))
+        query = query.where(sa.tuple_(_COLUMN.sold_at, _COLUMN.id) < sa.tuple_(paging.moment(after[0]), after[1]))
     rows = (await connection.execute(query.order_by(_COLUMN.sold_at.desc(), _COLUMN.id.desc()).limit(limit + 1))).all()
     answer = ListSalesResponse(sales=[Sale.FromString(row.body) for row in rows[:limit]], has_more=len(rows) > limit)
     if answer.has_more:

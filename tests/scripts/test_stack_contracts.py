@@ -34,9 +34,11 @@ def shop(tmp_path: Path) -> Path:
 
 
 def check(folder: Path) -> tuple[int, str]:
-    program = f"import sys; sys.path[:0] = [{str(ROOT)!r}, {str(folder)!r}]; from importlinter.cli import lint_imports_command as c; c()"
+    program = (
+        "import sys, importlinter.cli as c; sys.path[:0] = sys.argv[1:]; sys.argv[1:] = ['--no-cache']; c.lint_imports_command()"
+    )
     done = subprocess.run(
-        [sys.executable, "-P", "-c", program, "--no-cache"], cwd=folder, capture_output=True, text=True, check=False
+        [sys.executable, "-P", "-c", program, str(ROOT), str(folder)], cwd=folder, capture_output=True, text=True, check=False
     )
     return done.returncode, done.stdout
 

@@ -7,7 +7,9 @@ from typing import Any
 import grpc
 import pytest
 from google.protobuf.field_mask_pb2 import FieldMask
+from google.protobuf.timestamp_pb2 import Timestamp
 
+from cloud.platform import paging
 from gipos.v1.catalog_pb2 import (
     DeleteProductRequest,
     GetProductRequest,
@@ -121,3 +123,24 @@ async def test_an_import_reports_each_item_and_changes_nothing_the_second_time(s
     assert (third.updated, third.results[0].product_id) == (1, first.results[0].product_id)
     stock = await shop.inventory.GetInventory(GetInventoryRequest(product_id=first.results[3].product_id), metadata=shop.auth)
     assert stock.on_hand == "-1.5"
+
+
+@pytest.mark.parametrize(
+    "make",
+    [lambda: GetProductRequest(id="prd_\0"), lambda: ListProductsRequest(sku="\0"), lambda: ListProductsRequest(query="\0x")],
+)
+async def test_a_nul_character_is_bad_input_and_not_our_fault(shop: Any, make: Any) -> None:
+    request = make()
+    call = shop.products.GetProduct if isinstance(request, GetProductRequest) else shop.products.ListProducts
+    try:
+        await call(request, metadata=shop.auth)
+    except grpc.aio.AioRpcError as error:
+        assert error.code() == grpc.StatusCode.INVALID_ARGUMENT  # noqa: PT017 (a word search may also just find nothing)
+
+
+async def test_a_made_up_page_token_is_refused(shop: Any) -> None:
+    request = ListProductsRequest(updated_since=Timestamp())
+    request.page_token = paging.next_token(request, ["yesterday", "prd_x"])
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await shop.products.ListProducts(request, metadata=shop.auth)
+    assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
