@@ -120,13 +120,21 @@ def listing(summary: Summary, language: str) -> Iterator[str]:
 
 
 def leftovers(table: Table, rows: Sequence[Row], summary: Summary, language: str) -> str:
-    """The rows that are not in as a CSV of the same columns, with line and reasons behind, ready to be corrected and imported."""
+    """The rows that are not in as a CSV of the same columns, with line and reasons behind, ready to be corrected and imported.
+
+    The first row of a duplicate is there too: for comparison, and because without it the second would pass for a good row and
+    replace the first.
+    """
     reasons: dict[int, list[str]] = {}
     for problem in summary.problems:
         if problem.fate is not Fate.ACCEPTED:
             reasons.setdefault(problem.line, []).append(
                 f"{problem.column}: {problem.reason}" if problem.column else problem.reason
             )
+    for row in rows:
+        for first in {finding.facts["line"]: None for finding in row.findings if finding.kind is Kind.DUPLICATE}:
+            assert isinstance(first, int)
+            reasons.setdefault(first, []).append(catalog_words.say(language, "row.first", {"line": row.record.line}))
     text = io.StringIO(newline="")
     writer = csv.writer(text, delimiter=table.separator)
     own = {catalog_words.say(each, key) for each in catalog_words.LANGUAGES for key in ("report.line", "report.reason")}

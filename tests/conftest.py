@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
+import tempfile
 from collections.abc import AsyncIterator, Iterator
 from itertools import count
 from pathlib import Path
@@ -16,6 +18,19 @@ from cloud.platform.database import Database
 from cloud.platform.postgres import EmbeddedPostgres
 
 _numbers = count(1)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Gives each run a folder of its own.
+
+    pytest's shared one is closed to other accounts again by every run that starts; under root the database, which runs under
+    another account, would lose its files in the middle of a test because somebody else began to test.
+    """
+    if config.option.basetemp is None and not hasattr(config, "workerinput"):
+        folder = tempfile.mkdtemp(prefix="gipos-test-")
+        config.option.basetemp = str(Path(folder) / "run")
+        config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
 
 
 @pytest.fixture(scope="session")

@@ -205,10 +205,13 @@ async def test_five_thousand_rows_travel_in_full_batches_two_at_a_time(shop: Sho
 
 
 async def test_batches_stay_below_the_size_proxies_let_through(shop: Shop, tmp_path: Path) -> None:
-    # Three bytes a letter and twenty codes an item: 500 of these items would be more than 1 MiB.
-    name, shelf = "\u6f22" * 190, "\u6f22" * 100
-    lines = [f"{'|'.join(code(20 * n + each) for each in range(20))};{name};{shelf};1000\n" for n in range(1000)]
-    path = file(tmp_path, "barcode;nama;kategori;harga\n" + "".join(lines))
+    # The longest texts the cloud takes, four bytes a letter, and twenty codes: 500 of these items are more than BATCH_BYTES.
+    texts = [letter * length for letter, length in (("\U0001f35c", 200), ("\U0001f963", 100), ("\U0001f372", 20))]
+    bowl = "\U0001f35a"
+    lines = [
+        f"{'|'.join(code(20 * n + each) for each in range(20))};{n:04}{bowl * 60};{';'.join(texts)};1000\n" for n in range(1000)
+    ]
+    path = file(tmp_path, "barcode;sku;nama;kategori;satuan;harga\n" + "".join(lines))
     assert path.stat().st_size > 1 << 20
     summary = await import_catalog.run(path, shop.target())
     assert (summary.created, sum(shop.batches)) == (1000, 1000)
@@ -380,7 +383,7 @@ async def test_the_command_says_in_one_sentence_why_it_cannot_run(shop: Shop, tm
     reach = ["--gateway", shop.url, "--api-key", KEY, "--lang", "en"]
     for arguments, words in (
         (
-            [str(path), *reach],
+            [str(headless), *reach],
             "Required columns are missing: name, price. Found in line 1: kode, stok. Accepted headers for name: nama,",
         ),
         ([str(tmp_path / "none.csv"), *reach], "cannot be read: No such file or directory."),
