@@ -10,7 +10,7 @@ RUPIAH = "IDR"
 LIMIT = 10**13
 """Amounts above this (ten trillion rupiah) are taken for a typing error; sums of them still fit in 63 bits."""
 
-_INPUT = re.compile(r"(?:Rp\.?\s*)?(-?)(\d{1,3}(?:\.\d{3})+|\d+)(?:,(\d{1,2}))?", re.IGNORECASE | re.ASCII)
+_INPUT = re.compile(r"(-?)(?:Rp\.?\s*)?(\d{1,3}(?:\.\d{3})+|\d+)(?:,(\d{1,2}))?", re.IGNORECASE | re.ASCII)
 
 
 def rupiah(amount: int) -> Money:

@@ -53,10 +53,10 @@ class Target:
     api_key: str
     outlet_id: str | None = None
     """The outlet of the opening stock. None: the merchant's only one."""
-    retries: int = 7
-    """How often a batch is sent again before the import stops."""
+    retries: int = 14
+    """How often a batch is sent again before the import stops: enough for a restart of half a minute."""
     first_delay: float = 0.5
-    """Seconds before the first repetition, where the gateway names none. Doubles, up to 10."""
+    """Seconds before the first repetition, where the gateway names none. Doubles, up to 3."""
 
     def __repr__(self) -> str:  # the key must not reach a log
         return f"Target({self.gateway!r}, outlet_id={self.outlet_id!r})"
@@ -184,7 +184,7 @@ class Uploader:
                 asked = None
             except aiohttp.ClientError:
                 raise self._strange() from None
-            longest = min(10.0, self._target.first_delay * 2**attempt)
+            longest = min(3.0, self._target.first_delay * 2**attempt)
             await asyncio.sleep(asked if asked is not None else random.uniform(longest / 2, longest))  # noqa: S311 (spreads load)
         raise AssertionError  # the last attempt returns or raises
 

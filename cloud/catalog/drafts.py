@@ -56,6 +56,28 @@ def normalised(draft: Product, default_tax_class: TaxClass.ValueType) -> Product
     return product
 
 
+def overlaid(current: Product, draft: Product, normal: Product) -> Product:
+    """The current product with what a draft gives; what it leaves out stays, and its barcodes are added.
+
+    For batches: a table of names and prices must not clear pictures and codes that were entered elsewhere.
+
+    Args:
+        current: What is stored.
+        draft: As it was sent.
+        normal: The same draft with defaults filled in.
+    """
+    result = Product()
+    result.CopyFrom(current)
+    for name in WRITABLE:
+        field = Product.DESCRIPTOR.fields_by_name[name]
+        if name == "barcodes":
+            added = [code for code in normal.barcodes if code not in current.barcodes]
+            result.barcodes.extend(added)
+        elif draft.HasField(name) if field.has_presence else getattr(draft, name):  # type: ignore[arg-type]  # one of WRITABLE
+            _take(result, normal, name)
+    return result
+
+
 def merged(current: Product, draft: Product, paths: Iterable[str]) -> tuple[Product, list[Violation]]:
     """The current product with the masked fields of the draft, and what is wrong with the mask.
 

@@ -62,7 +62,7 @@ async def run(tx: Transaction, items: Sequence[ProductImport], open_stock: OpenS
     existing, owners = await _existing(tx, list(good.values()))
     batch = _Batch(existing, owners)
     for index, product in good.items():
-        _fail(results[index], list(batch.place(product, results[index])))
+        _fail(results[index], list(batch.place(items[index].product, product, results[index])))
     try:
         await _store(tx, batch)
     except IntegrityError as error:
@@ -116,8 +116,8 @@ class _Batch:
             return ""
         return next((self._owners[code] for code in product.barcodes if code in self._owners), "")
 
-    def place(self, product: Product, result: ProductImportResult) -> Iterator[Violation]:
-        """Decides what becomes of one product."""
+    def place(self, draft: Product, product: Product, result: ProductImportResult) -> Iterator[Violation]:
+        """Decides what becomes of one product: the draft as it was sent, and with defaults filled in."""
         match = self._match(product)
         if match in self._touched:
             yield Violation("product", "DUPLICATE", f"An earlier item of this batch is the same product ({match}).")
@@ -139,6 +139,12 @@ class _Batch:
         result.product_id = product.id
         self._touched.add(product.id)
         current = self._products.get(match)
+        if current is not None:
+            product = drafts.overlaid(current, draft, product)
+            if len(product.barcodes) > drafts.MAX_BARCODES:
+                message = f"With these, product {match} would have more than {drafts.MAX_BARCODES} barcodes."
+                yield Violation("product.barcodes", "TOO_MANY", message)
+                return
         if current is None:
             result.status = _STATUS.PRODUCT_IMPORT_STATUS_CREATED
             self.created.append(product)

@@ -52,7 +52,15 @@ def test_rupiah_as_people_write_it(amount: Any, text: Any) -> None:
 
 @pytest.mark.parametrize(
     ("text", "amount"),
-    [("12500", 12500), ("12.500", 12500), ("Rp 12.500", 12500), ("Rp12.500,00", 12500), (" rp 1.000.000 ", 1_000_000)],
+    [
+        ("12500", 12500),
+        ("12.500", 12500),
+        ("Rp 12.500", 12500),
+        ("Rp12.500,00", 12500),
+        (" rp 1.000.000 ", 1_000_000),
+        ("-Rp2.500", -2500),
+        ("-5", -5),
+    ],
 )
 def test_rupiah_is_read_as_people_write_it(text: Any, amount: Any) -> None:
     assert money.parse_rupiah(text) == amount

@@ -144,3 +144,17 @@ async def test_a_made_up_page_token_is_refused(shop: Any) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await shop.products.ListProducts(request, metadata=shop.auth)
     assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+
+
+async def test_an_import_leaves_alone_what_it_does_not_name(shop: Any) -> None:
+    coffee = await shop.product(barcodes=[CODE], sku="KS", category="Minuman", image_url="https://contoh.id/a.png", active=False)
+    again = ProductImport(product=Product(name="Kopi Susu", price=Money(amount=18000), barcodes=[CODE]))
+    same = await shop.products.ImportProducts(ImportProductsRequest(items=[again]), metadata=shop.auth)
+    assert same.unchanged == 1
+    again.product.price.amount = 19000
+    again.product.barcodes.append("TOKO-9")
+    changed = await shop.products.ImportProducts(ImportProductsRequest(items=[again]), metadata=shop.auth)
+    assert changed.updated == 1
+    now = await shop.products.GetProduct(GetProductRequest(id=coffee.id), metadata=shop.auth)
+    assert (now.price.amount, list(now.barcodes), now.sku, now.category) == (19000, [CODE, "TOKO-9"], "KS", "Minuman")
+    assert (now.image_url, now.active) == (coffee.image_url, False)
