@@ -10,7 +10,7 @@ RUPIAH = "IDR"
 LIMIT = 10**13
 """Amounts above this (ten trillion rupiah) are taken for a typing error; sums of them still fit in 63 bits."""
 
-_INPUT = re.compile(r"(-?)(?:Rp\.?\s*)?(\d{1,3}(?:\.\d{3})+|\d+)(?:,(\d{1,2}))?", re.IGNORECASE | re.ASCII)
+_INPUT = re.compile(r"(-?)(?:Rp\.?\s*)?(-?)(\d{1,3}(?:\.\d{3})+|\d+)(?:,(\d{1,2}))?", re.IGNORECASE | re.ASCII)
 
 
 def rupiah(amount: int) -> Money:
@@ -61,7 +61,9 @@ def parse_rupiah(text: str) -> int:
     match = _INPUT.fullmatch(text.strip())
     if match is None:
         raise ValueError('must be an amount of rupiah, for example "12500" or "Rp12.500"')
-    sign, whole, cents = match.groups()
+    before, after, whole, cents = match.groups()
+    if before and after:
+        raise ValueError("an amount of rupiah has one sign at most")
     if cents and int(cents):
         raise ValueError("rupiah have no cents")
-    return int(whole.replace(".", "")) * (-1 if sign else 1)
+    return int(whole.replace(".", "")) * (-1 if before or after else 1)

@@ -267,8 +267,10 @@ async def test_killed_again_and_again_in_the_middle_of_selling_nothing_is_lost_o
             assert any(sale["number"].encode() in paper for sale in listed), "paper without a sale"
         for sale in listed:
             assert sum(sale["number"].encode() in paper for paper in printer.receipts) <= 1
+        # A till killed between a scan and its checkout keeps the cart, so a later sale may be of two.
+        sold = sum(int(line["quantity"]) for sale in listed for line in sale["lines"])
         stock = await till.call("GET", "/stock/prd_1")
-        assert stock["on_hand"] == str(10 - len(listed))
+        assert stock["on_hand"] == str(10 - sold)
 
 
 async def test_a_checkout_repeated_after_a_crash_returns_the_same_sale(
