@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 import sys
 import time
@@ -44,9 +46,25 @@ def main(arguments: list[str]) -> int:
             print(f"  --   {check.name}: no release yet, nothing to compare with", flush=True)
         elif not _passes(check):
             return 1
+    _provide_browser()
     print("       pytest", flush=True)
     # Two workers for two cores; a file stays on one worker because its tests share fixtures.
     return _pytest(["-n", "2", "--dist", "loadfile"])
+
+
+def _provide_browser() -> None:
+    """Where it may, installs the browser that the page tests use; where it may not, they are skipped and say so."""
+    if shutil.which("chromium") or os.geteuid() != 0 or "CI" not in os.environ or not shutil.which("apt-get"):
+        return
+    print("       installing chromium for the page tests", flush=True)
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    for arguments in (["update", "-qq"], ["install", "-y", "-qq", "--no-install-recommends", "chromium"]):
+        done = subprocess.run(
+            ["apt-get", *arguments], env=environment, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        if done.returncode != 0:
+            print(f"  --   chromium cannot be installed here: {done.stdout.strip().splitlines()[-1:]}", flush=True)
+            return
 
 
 def _passes(check: Check) -> bool:
