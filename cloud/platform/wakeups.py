@@ -34,18 +34,25 @@ class Wakeups:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._waiting: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
-        self._seen: dict[tuple[str, str], int] = {}
+        self._heads: dict[str, dict[str, int]] = {}
+        """What this process knows of the heads, of the merchants somebody here waits for."""
         self._touched: set[str] = set()
         self._dirty = asyncio.Event()
         self._name = uuid4().hex
 
     def touch(self, tenant_id: str, heads: dict[str, int]) -> None:
         """Called after a commit: wakes this process at once and the others soon."""
-        for lane, seq in heads.items():
-            self._seen[tenant_id, lane] = max(seq, self._seen.get((tenant_id, lane), 0))
-        self._wake(tenant_id)
+        if tenant_id in self._waiting:
+            known = self._heads.setdefault(tenant_id, {})
+            for lane, seq in heads.items():
+                known[lane] = max(seq, known.get(lane, 0))
+            self._wake(tenant_id)
         self._touched.add(tenant_id)
         self._dirty.set()
+
+    def may_have_more(self, tenant_id: str, lane: str, seq: int) -> bool:
+        """Whether a reader at this position should look. Spares the question where this process knows the answer."""
+        return self._heads.get(tenant_id, {}).get(lane, -1) != seq
 
     @contextmanager
     def waiting(self, tenant_id: str) -> Iterator[asyncio.Event]:
@@ -59,8 +66,7 @@ class Wakeups:
             self._waiting[tenant_id].discard(event)
             if not self._waiting[tenant_id]:
                 del self._waiting[tenant_id]
-                for key in [key for key in self._seen if key[0] == tenant_id]:
-                    del self._seen[key]
+                self._heads.pop(tenant_id, None)
 
     def _wake(self, tenant_id: str) -> None:
         for event in self._waiting.get(tenant_id, ()):
@@ -92,6 +98,7 @@ class Wakeups:
             try:
                 async with self._database.listening(CHANNEL, self._heard) as closed:
                     for tenant_id in list(self._waiting):
+                        self._heads.pop(tenant_id, None)
                         self._wake(tenant_id)  # whatever was said while nobody listened
                     await closed.wait()
             except (sa.exc.SQLAlchemyError, OSError) as error:
@@ -102,6 +109,7 @@ class Wakeups:
         name, *tenants = orjson.loads(str(payload))
         if name != self._name:
             for tenant_id in tenants:
+                self._heads.pop(tenant_id, None)  # another process wrote: what was known of the heads no longer holds
                 self._wake(tenant_id)
 
     async def _poll(self) -> None:
@@ -116,6 +124,6 @@ class Wakeups:
                 logger.warning("heads_not_polled", error=str(error))
                 continue
             for tenant_id, lane, last_seq in rows:
-                if last_seq != self._seen.get((tenant_id, lane), -1) and tenant_id in self._waiting:
-                    self._seen[tenant_id, lane] = last_seq
+                if tenant_id in self._waiting and self.may_have_more(tenant_id, lane, last_seq):
+                    self._heads.setdefault(tenant_id, {})[lane] = last_seq
                     self._wake(tenant_id)

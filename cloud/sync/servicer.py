@@ -34,8 +34,11 @@ logger = structlog.get_logger()
 class _Link:
     """One open stream."""
 
-    def __init__(self, database: Database, who: Caller, session: uploads.Session, lanes: dict[str, feed.Lane | None]) -> None:
+    def __init__(
+        self, database: Database, wakeups: Wakeups, who: Caller, session: uploads.Session, lanes: dict[str, feed.Lane | None]
+    ) -> None:
         self.database = database
+        self.wakeups = wakeups
         self.who = who
         self.session = session
         self.lanes = lanes
@@ -106,7 +109,7 @@ class _Link:
                         if part.last:
                             self.lanes[name] = feed.Lane(name, part.epoch, part.seq, unconfirmed=1)
                     progressed = True
-                elif lane.unconfirmed < CREDIT:
+                elif lane.unconfirmed < CREDIT and self.wakeups.may_have_more(self.who.tenant_id, name, lane.seq):
                     frame = await feed.tail(self.database, self.who, lane)
                     if frame is not None:
                         lane.seq = frame.upto_inclusive
@@ -192,4 +195,4 @@ class EdgeLinkServicer(link_pb2_grpc.EdgeLinkServiceServicer):
             credit=CREDIT,
         )
         welcome.server_time.FromDatetime(business_days.now())
-        return _Link(self._database, who, session, lanes), welcome, resets
+        return _Link(self._database, self._wakeups, who, session, lanes), welcome, resets
