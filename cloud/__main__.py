@@ -36,7 +36,7 @@ def main() -> int:
             asyncio.run(_migrate(settings))
         else:
             asyncio.run(_demo(settings, arguments.state, arguments.webhook_url))
-    except (server.PortTaken, DatabaseFailed) as error:
+    except (server.PortTaken, server.BackgroundEnded, DatabaseFailed) as error:
         sys.stderr.write(f"{error}\n")
         return 1
     return 0

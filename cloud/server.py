@@ -7,6 +7,7 @@ import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import grpc
@@ -14,7 +15,7 @@ import structlog
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from cloud import reactions
+from cloud import reactions, schedule
 from cloud.accounts.authentication import Authentication
 from cloud.accounts.servicer import AccountServicer
 from cloud.catalog.servicer import ProductServicer
@@ -72,6 +73,16 @@ class PortTaken(Exception):
     """Somebody else listens on the address."""
 
 
+class BackgroundEnded(Exception):
+    """Something that must always run has ended."""
+
+
+def _ended(failed: asyncio.Event, task: asyncio.Task[None]) -> None:
+    if not task.cancelled():
+        logger.error("background_ended", task=str(task.get_coro()), exc_info=task.exception())
+        failed.set()
+
+
 @dataclass
 class Cloud:
     """A running cloud."""
@@ -79,6 +90,8 @@ class Cloud:
     port: int
     database: Database
     drain: Callable[[], None]
+    failed: asyncio.Event
+    """Set when something that must always run has ended: the process is then better started again."""
 
 
 @asynccontextmanager
@@ -96,7 +109,7 @@ async def running(settings: Settings, *, host: str = "127.0.0.1", port: int = 0)
         dispatcher = Dispatcher(database, private_addresses=settings.webhook_private_addresses)
         database.react(before_commit=reactions.BEFORE_COMMIT, after_commit=reactions.after_commit(wakeups, dispatcher))
         link = EdgeLinkServicer(database, wakeups)
-        server, health_servicer = _server(database, wakeups, link, private=settings.webhook_private_addresses)
+        server, health_servicer, names = _server(database, wakeups, link, private=settings.webhook_private_addresses)
         try:
             bound = server.add_insecure_port(f"{host}:{port}")
         except RuntimeError as error:
@@ -104,12 +117,16 @@ async def running(settings: Settings, *, host: str = "127.0.0.1", port: int = 0)
             raise PortTaken(
                 f"Port {port} on {host} is taken by another program. Stop it, or choose another port with --port."
             ) from error
-        background = [asyncio.create_task(wakeups.run()), asyncio.create_task(dispatcher.run())]
+        failed = asyncio.Event()
+        background = [asyncio.create_task(work) for work in (wakeups.run(), dispatcher.run(), schedule.run(database))]
+        for task in background:
+            task.add_done_callback(partial(_ended, failed))
         await server.start()
-        await health_servicer.set("", health_pb2.HealthCheckResponse.SERVING)
+        for name in ("", *names):
+            await health_servicer.set(name, health_pb2.HealthCheckResponse.SERVING)
         logger.info("cloud_serving", host=host, port=bound)
         try:
-            yield Cloud(bound, database, link.drain)
+            yield Cloud(bound, database, link.drain, failed)
         finally:
             await health_servicer.enter_graceful_shutdown()
             link.drain()
@@ -124,7 +141,7 @@ async def running(settings: Settings, *, host: str = "127.0.0.1", port: int = 0)
 
 def _server(
     database: Database, wakeups: Wakeups, link: EdgeLinkServicer, *, private: bool
-) -> tuple[grpc.aio.Server, health.aio.HealthServicer]:
+) -> tuple[grpc.aio.Server, health.aio.HealthServicer, list[str]]:
     server = grpc.aio.server(interceptors=[Door(Authentication(database))], options=OPTIONS)
     services: list[tuple[Callable[[Any, Any], None], Any, Any]] = [
         (accounts_pb2_grpc.add_AccountServiceServicer_to_server, AccountServicer(database), accounts_pb2),
@@ -147,7 +164,7 @@ def _server(
     health_servicer = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
     reflection.enable_server_reflection(names, server)
-    return server, health_servicer
+    return server, health_servicer, names
 
 
 @asynccontextmanager
@@ -169,8 +186,13 @@ async def serve(settings: Settings, host: str, port: int) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    async with running(settings, host=host, port=port):
-        await stop.wait()
+    async with running(settings, host=host, port=port) as cloud:
+        waits = [asyncio.create_task(event.wait()) for event in (stop, cloud.failed)]
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        for wait in waits:
+            wait.cancel()
+    if cloud.failed.is_set() and not stop.is_set():
+        raise BackgroundEnded("A background task of the cloud has ended; the log says which and why. Start it again.")
 
 
 @asynccontextmanager

@@ -126,6 +126,13 @@ class LimitReached(GiposError):
     reason = "LIMIT_REACHED"
 
 
+class Unreachable(GiposError):
+    """The database is away for a moment; what was under way may or may not have happened."""
+
+    code = code_pb2.UNAVAILABLE
+    reason = "DATABASE_UNAVAILABLE"
+
+
 class Busy(GiposError):
     """The database could not serve the request in time; trying again is safe."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
@@ -202,6 +203,8 @@ async def _existing(tx: Transaction, wanted: Sequence[Product]) -> tuple[list[Pr
 async def _store(tx: Transaction, batch: _Batch) -> None:
     if batch.created:
         stamp = {"tenant_id": tx.tenant_id, "version": 1, "created_at": tx.now, "updated_at": tx.now}
+        # In one order for everybody, so that two imports of the same goods wait for each other instead of crossing.
+        batch.created.sort(key=lambda product: (product.external_id, product.sku, sorted(product.barcodes)))
         await tx.connection.execute(
             sa.insert(rows), [{**stamp, "id": product.id, **products.columns(product)} for product in batch.created]
         )
@@ -211,7 +214,7 @@ async def _store(tx: Transaction, batch: _Batch) -> None:
             for code in product.barcodes
         ]
         if codes:
-            await tx.connection.execute(sa.insert(product_barcodes), codes)
+            await tx.connection.execute(sa.insert(product_barcodes), sorted(codes, key=itemgetter("code")))
         for product in batch.created:
             product.etag = "1"
             product.create_time.FromDatetime(tx.now)

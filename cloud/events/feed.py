@@ -14,6 +14,7 @@ from cloud.platform import log, paging
 from kernel.errors import CursorExpired, CursorInvalid, Invalid, Violation
 from kernel.event_types import EVENT_TYPES, is_pattern, selected
 
+SMALLEST_STEP = 200
 _KIND = "events"
 
 
@@ -105,9 +106,10 @@ async def read(
             raise CursorExpired("The cursor is older than the events that are kept. Leave it out to start with the oldest one.")
         position.places.setdefault(lane, after)
         if head.last_seq > after:
-            events = await log.read(connection, tenant_id, lane, after, limit + 1)
+            step = max(limit, SMALLEST_STEP)  # a small page with a rare filter must not crawl through the log
+            events = await log.read(connection, tenant_id, lane, after, step + 1)
             lanes.append(events)
-            if len(events) > limit:
+            if len(events) > step:
                 full.add(lane)
     chosen: list[log.LoggedEvent] = []
     for event in _merged(lanes):

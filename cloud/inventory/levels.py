@@ -65,19 +65,20 @@ async def count(tx: Transaction, request: SetInventoryRequest) -> Inventory:
         raise Invalid(wrong)
     await products.find(tx.connection, tx.tenant_id, request.product_id)
     outlet = await outlets.meant(tx.connection, tx.tenant_id, request.outlet_id)
+    # A level that is not there yet cannot be locked: it is made first, at version 0, so that two first counts do not cross.
+    await tx.run(_OPEN, tenant_id=tx.tenant_id, outlet_ids=[outlet.id], product_ids=[request.product_id], now=tx.now)
     query = sa.select(levels).where(
         _COLUMN.tenant_id == tx.tenant_id, _COLUMN.outlet_id == outlet.id, _COLUMN.product_id == request.product_id
     )
-    row = (await tx.connection.execute(query.with_for_update())).one_or_none()
-    on_hand, version = (row.on_hand, row.version) if row is not None else (0, 0)
-    if request.HasField("expected_version") and request.expected_version != version:
+    row = (await tx.connection.execute(query.with_for_update())).one()
+    if request.HasField("expected_version") and request.expected_version != row.version:
         raise VersionConflict(
-            f"The stock changed since you read it (version {version}, you expected {request.expected_version}). "
+            f"The stock changed since you read it (version {row.version}, you expected {request.expected_version}). "
             "Read it again, then retry.",
             product_id=request.product_id,
         )
-    difference = quantities.parse(request.on_hand) - on_hand
-    if difference or row is None:
+    difference = quantities.parse(request.on_hand) - row.on_hand
+    if difference or row.version == 0:
         await movements.apply(tx, [Change(outlet.id, request.product_id, difference, movements.COUNT, note=request.note)])
     return await find(tx.connection, tx.tenant_id, request.product_id, "")
 

@@ -17,11 +17,12 @@ import sqlalchemy as sa
 from google.protobuf.message import Message
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from cloud.platform import log
 from kernel import business_days
-from kernel.errors import Busy, Invalid, Violation
+from kernel.errors import Busy, Invalid, Unreachable, Violation
 from kernel.event_types import EventType
 from kernel.ids import new_id
 
@@ -31,7 +32,13 @@ metadata = sa.MetaData()
 M = TypeVar("M", bound=Message)
 
 _SET_TENANT = sa.text("SELECT set_config('gipos.tenant_id', :tenant_id, true)")
-_LOCK_TIMEOUT = "55P03"
+_CROSSED = {"55P03", "40P01", "40001"}
+"""Lock not available in time, deadlock, serialisation: the transaction was rolled back as a whole."""
+_AWAY = {"57P01", "57P02", "57P03", "53300", "08000", "08003", "08006", "08P01", "08001"}
+_UNKNOWN_OUTCOME = (
+    "The database cannot be reached at the moment. If this was a change, it is not known whether it happened: "
+    "send it again with the same Idempotency-Key."
+)
 _BAD_TEXT = {"22021", "22P05"}
 
 
@@ -103,7 +110,8 @@ class Database:
         """A transaction fenced to one tenant.
 
         Raises:
-            Busy: a lock could not be had within two seconds; trying again is safe.
+            Busy: a lock or a connection could not be had in time; trying again is safe.
+            Unreachable: the database is away; whether the change happened is not known.
         """
         with _understood():
             async with self._app.begin() as connection:
@@ -176,13 +184,19 @@ def _understood() -> Iterator[None]:
     try:
         yield
     except DBAPIError as error:
-        state = getattr(error.orig, "sqlstate", None)
-        if state == _LOCK_TIMEOUT:
+        state = str(getattr(error.orig, "sqlstate", None) or "")
+        if state in _CROSSED:
             raise Busy("Somebody else is changing the same thing. Nothing was changed; send the request again.") from error
         if state in _BAD_TEXT:
             message = "A text contains a NUL character or is not valid UTF-8."
             raise Invalid([Violation("", "INVALID_CHARACTER", message)]) from error
+        if state in _AWAY or error.connection_invalidated:
+            raise Unreachable(_UNKNOWN_OUTCOME) from error
         raise
+    except PoolTimeoutError as error:
+        raise Busy("Too much is going on at once. Nothing was changed; send the request again.") from error
+    except OSError as error:
+        raise Unreachable(_UNKNOWN_OUTCOME) from error
 
 
 def driver_url(url: str) -> URL:

@@ -13,7 +13,7 @@ from typing import TypeVar
 import sqlalchemy as sa
 from google.protobuf.message import Message
 
-from cloud.platform.database import Transaction
+from cloud.platform.database import Database, Transaction
 from kernel.errors import IdempotencyMismatch, Invalid, Violation
 
 M = TypeVar("M", bound=Message)
@@ -28,6 +28,16 @@ _READ = sa.text(
     "SELECT fingerprint, answer FROM idempotency_keys WHERE tenant_id = :tenant_id AND method = :method AND key = :key"
 )
 _SETTLE = sa.text("UPDATE idempotency_keys SET answer = :answer WHERE tenant_id = :tenant_id AND method = :method AND key = :key")
+
+
+_FORGET = sa.text("DELETE FROM idempotency_keys WHERE created_at < now() - make_interval(days => :days)")
+KEPT_DAYS = 30
+
+
+async def forget_old(database: Database) -> int:
+    """Removes keys that are older than 30 days; how many."""
+    async with database.across_tenants() as connection:
+        return (await connection.execute(_FORGET, {"days": KEPT_DAYS})).rowcount
 
 
 async def once(

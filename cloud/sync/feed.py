@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
@@ -13,7 +14,7 @@ from cloud.inventory import levels
 from cloud.platform import log
 from cloud.platform.database import Database
 from cloud.platform.rpc import Caller
-from cloud.sync.tables import till_links
+from cloud.sync.tables import till_stores
 from gipos.edge.v1.link_pb2 import Change, Changes, ResetReason, SnapshotPart
 from gipos.v1.catalog_pb2 import Product
 from gipos.v1.inventory_pb2 import Level
@@ -37,6 +38,8 @@ class Lane:
     seq: int
     unconfirmed: int = 0
     """Frames sent that the till has not confirmed: its credit."""
+    op_watermark: int = 0
+    """The highest of the till's own operations that it was told is contained."""
 
 
 def _change(event: log.LoggedEvent) -> Change:
@@ -47,7 +50,7 @@ def _change(event: log.LoggedEvent) -> Change:
     return Change(seq=event.seq, product=product)
 
 
-async def tail(database: Database, caller: Caller, lane: Lane) -> Changes | None:
+async def tail(database: Database, caller: Caller, store_epoch: int, lane: Lane) -> Changes | None:
     """The next range of a lane, folded to the latest change per resource; None when there is nothing new.
 
     A range never ends before the effects of the till's own last upload: the frame would hold some of its sales and not say which,
@@ -56,9 +59,12 @@ async def tail(database: Database, caller: Caller, lane: Lane) -> Changes | None
     types = PRODUCT_EVENTS if lane.name == log.TENANT_LANE else LEVEL_EVENTS
     async with database.snapshot(caller.tenant_id) as connection:
         head = (await log.heads(connection, caller.tenant_id))[lane.name].last_seq
-        if head <= lane.seq:
+        watermark, log_seq = (0, 0)
+        if lane.name == caller.outlet_id:
+            watermark, log_seq = await _watermark(connection, caller, store_epoch)
+        # A watermark can rise without an event, by an operation that was a repeat or was put aside; the till must hear of it.
+        if head <= lane.seq and watermark <= lane.op_watermark:
             return None
-        watermark, log_seq = await _watermark(connection, caller) if lane.name == caller.outlet_id else (0, 0)
         upto = min(head, max(lane.seq + RANGE, log_seq))
         events = await log.latest(connection, caller.tenant_id, lane.name, lane.seq, upto, types)
     return Changes(
@@ -71,11 +77,13 @@ async def tail(database: Database, caller: Caller, lane: Lane) -> Changes | None
     )
 
 
-async def snapshot(database: Database, caller: Caller, lane_name: str) -> AsyncIterator[SnapshotPart]:
-    """The state of a lane as of one moment, in parts."""
-    async with database.snapshot(caller.tenant_id) as connection:
+async def snapshot(
+    database: Database, gate: asyncio.Semaphore, caller: Caller, store_epoch: int, lane_name: str
+) -> AsyncIterator[SnapshotPart]:
+    """The state of a lane as of one moment, in parts. The gate keeps a crowd of tills from building all at once."""
+    async with gate, database.snapshot(caller.tenant_id) as connection:
         head = (await log.heads(connection, caller.tenant_id))[lane_name]
-        watermark, _ = await _watermark(connection, caller)
+        watermark, _ = await _watermark(connection, caller, store_epoch)
         if lane_name == log.TENANT_LANE:
             catalogue = await products.every(connection, caller.tenant_id)
             for product in catalogue:
@@ -111,9 +119,10 @@ def reset_reason(head: log.Head, position: Lane | None) -> ResetReason.ValueType
     return None
 
 
-async def _watermark(connection: AsyncConnection, caller: Caller) -> tuple[int, int]:
-    query = sa.select(till_links.c.op_watermark, till_links.c.log_seq).where(
-        till_links.c.tenant_id == caller.tenant_id, till_links.c.till_id == caller.till_id
+async def _watermark(connection: AsyncConnection, caller: Caller, store_epoch: int) -> tuple[int, int]:
+    column = till_stores.c
+    query = sa.select(column.op_watermark, column.log_seq).where(
+        column.tenant_id == caller.tenant_id, column.till_id == caller.till_id, column.store_epoch == store_epoch
     )
     row = (await connection.execute(query)).one_or_none()
     return (row.op_watermark, row.log_seq) if row is not None else (0, 0)

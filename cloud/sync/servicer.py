@@ -27,6 +27,8 @@ DEAD_AFTER_SECONDS = 45
 CREDIT = 2
 RECONNECT_WINDOW_MS = 2000
 MAX_BATCH = 500
+SNAPSHOTS_AT_ONCE = 2
+"""Snapshots being built per process: after a long outage every till wants one."""
 
 logger = structlog.get_logger()
 
@@ -35,16 +37,25 @@ class _Link:
     """One open stream."""
 
     def __init__(
-        self, database: Database, wakeups: Wakeups, who: Caller, session: uploads.Session, lanes: dict[str, feed.Lane | None]
+        self,
+        database: Database,
+        wakeups: Wakeups,
+        gate: asyncio.Semaphore,
+        who: Caller,
+        session: uploads.Session,
+        lanes: dict[str, feed.Lane | None],
     ) -> None:
         self.database = database
         self.wakeups = wakeups
+        self.gate = gate
         self.who = who
         self.session = session
         self.lanes = lanes
         """Lanes and where the till stands in them; None until the snapshot was sent."""
         self.answers: asyncio.Queue[LinkResponse] = asyncio.Queue()
         """What reading produced: Stored and Progress."""
+        self.stored = session.op_watermark
+        """The highest of the till's operations that are stored."""
         self.ended = False
         self.failure: Exception | None = None
 
@@ -73,6 +84,7 @@ class _Link:
             if len(operations) > MAX_BATCH:
                 raise Invalid([Violation("operations", "TOO_MANY", f"A batch has at most {MAX_BATCH} operations.")])
             outcome = await uploads.store(self.database, self.who, self.session, operations)
+            self.stored = max(self.stored, outcome.op_watermark)
             stored = link_pb2.Stored(
                 op_watermark=outcome.op_watermark,
                 quarantined=outcome.quarantined,
@@ -87,6 +99,10 @@ class _Link:
             progress = link_pb2.Progress()
             progress.server_time.FromDatetime(business_days.now())
             await self.answers.put(LinkResponse(progress=progress))
+
+    def _may_have_more(self, lane: feed.Lane) -> bool:
+        own = lane.name == self.who.outlet_id and lane.op_watermark < self.stored
+        return own or self.wakeups.may_have_more(self.who.tenant_id, lane.name, lane.seq)
 
     async def write(self, wake: asyncio.Event, draining: asyncio.Event) -> AsyncIterator[LinkResponse]:
         """Yields frames: answers first, then resets with their snapshots, then the tails of the lanes while there is credit."""
@@ -104,15 +120,16 @@ class _Link:
             progressed = False
             for name, lane in self.lanes.items():
                 if lane is None:
-                    async for part in feed.snapshot(self.database, self.who, name):
+                    async for part in feed.snapshot(self.database, self.gate, self.who, self.session.store_epoch, name):
+                        if part.last:  # known before it is sent, so that its confirmation finds it
+                            self.lanes[name] = feed.Lane(name, part.epoch, part.seq, 1, part.op_watermark)
                         yield LinkResponse(snapshot=part)
-                        if part.last:
-                            self.lanes[name] = feed.Lane(name, part.epoch, part.seq, unconfirmed=1)
                     progressed = True
-                elif lane.unconfirmed < CREDIT and self.wakeups.may_have_more(self.who.tenant_id, name, lane.seq):
-                    frame = await feed.tail(self.database, self.who, lane)
+                elif lane.unconfirmed < CREDIT and self._may_have_more(lane):
+                    frame = await feed.tail(self.database, self.who, self.session.store_epoch, lane)
                     if frame is not None:
                         lane.seq = frame.upto_inclusive
+                        lane.op_watermark = max(lane.op_watermark, frame.op_watermark)
                         lane.unconfirmed += 1
                         progressed = True
                         yield LinkResponse(changes=frame)
@@ -126,6 +143,7 @@ class EdgeLinkServicer(link_pb2_grpc.EdgeLinkServiceServicer):
     def __init__(self, database: Database, wakeups: Wakeups) -> None:
         self._database = database
         self._wakeups = wakeups
+        self._gate = asyncio.Semaphore(SNAPSHOTS_AT_ONCE)
         self._draining = asyncio.Event()
         self._wakes: set[asyncio.Event] = set()
 
@@ -193,6 +211,7 @@ class EdgeLinkServicer(link_pb2_grpc.EdgeLinkServiceServicer):
             outlet=outlet,
             till=next(till for till in outlet.tills if till.id == who.till_id),
             credit=CREDIT,
+            last_sale_number=session.last_sale_number,
         )
         welcome.server_time.FromDatetime(business_days.now())
-        return _Link(self._database, self._wakeups, who, session, lanes), welcome, resets
+        return _Link(self._database, self._wakeups, self._gate, who, session, lanes), welcome, resets

@@ -11,12 +11,22 @@ till_links = sa.Table(
     metadata,
     sa.Column("tenant_id", sa.Text, primary_key=True),
     sa.Column("till_id", sa.Text, primary_key=True),
+    # Counts the links the till has opened: the newest fences the others.
+    sa.Column("session", sa.BigInteger, nullable=False),
     sa.Column("store_epoch", sa.BigInteger, nullable=False),
+    sa.Column("connected_at", sa.TIMESTAMP(timezone=True), nullable=False),
+)
+
+# One row per life of a till's store. An old store that comes back goes on where it was.
+till_stores = sa.Table(
+    "till_stores",
+    metadata,
+    sa.Column("tenant_id", sa.Text, primary_key=True),
+    sa.Column("till_id", sa.Text, primary_key=True),
+    sa.Column("store_epoch", sa.BigInteger, primary_key=True),
     sa.Column("op_watermark", sa.BigInteger, nullable=False),
     # The last position the effects of the watermark reached in the outlet's lane.
     sa.Column("log_seq", sa.BigInteger, nullable=False),
-    sa.Column("session", sa.BigInteger, nullable=False),
-    sa.Column("connected_at", sa.TIMESTAMP(timezone=True)),
 )
 
 quarantined_operations = sa.Table(

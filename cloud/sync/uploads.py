@@ -12,37 +12,49 @@ from datetime import UTC, date, datetime, timedelta
 
 import sqlalchemy as sa
 import structlog
-from sqlalchemy.exc import DataError, IntegrityError
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.exc import DBAPIError
 
 from cloud.accounts import outlets
 from cloud.catalog import products
 from cloud.platform.database import Database, Transaction
 from cloud.platform.rpc import Caller
 from cloud.sales import sales
-from cloud.sync.tables import quarantined_operations, till_links
+from cloud.sync.tables import quarantined_operations, till_links, till_stores
 from gipos.edge.v1.link_pb2 import Operation, Quarantined
 from gipos.v1.accounts_pb2 import Outlet
 from gipos.v1.sales_pb2 import Sale
 from kernel import pricing, quantities
 from kernel.business_days import business_date
-from kernel.errors import PermissionDenied
-from kernel.ids import is_id
+from kernel.errors import Invalid, PermissionDenied
+from kernel.ids import is_id, new_id
 
 CLOCK_TOLERANCE = timedelta(hours=24)
 """A till's clock that is further off than this gets its sales marked."""
 
-_COLUMN = till_links.c
+_LINK, _STORE = till_links.c, till_stores.c
 logger = structlog.get_logger()
 
 _OPEN = sa.text(
     """
     INSERT INTO till_links AS l (tenant_id, till_id, store_epoch, session, connected_at)
     VALUES (:tenant_id, :till_id, :store_epoch, 1, :now)
-    ON CONFLICT (tenant_id, till_id) DO UPDATE SET
-        session = l.session + 1, connected_at = excluded.connected_at,
-        op_watermark = CASE WHEN l.store_epoch = excluded.store_epoch THEN l.op_watermark ELSE 0 END,
-        store_epoch = excluded.store_epoch
-    RETURNING session, op_watermark, log_seq
+    ON CONFLICT (tenant_id, till_id) DO UPDATE
+        SET session = l.session + 1, connected_at = excluded.connected_at, store_epoch = excluded.store_epoch
+    RETURNING session
+    """
+)
+_OPEN_STORE = sa.text(
+    """
+    INSERT INTO till_stores AS s (tenant_id, till_id, store_epoch) VALUES (:tenant_id, :till_id, :store_epoch)
+    ON CONFLICT (tenant_id, till_id, store_epoch) DO UPDATE SET store_epoch = s.store_epoch
+    RETURNING op_watermark
+    """
+)
+_LAST_NUMBER = sa.text(
+    """
+    SELECT number FROM sales WHERE tenant_id = :tenant_id AND till_id = :till_id AND number <> ''
+    ORDER BY length(number) DESC, number DESC LIMIT 1
     """
 )
 
@@ -54,6 +66,8 @@ class Session:
     number: int
     store_epoch: int
     op_watermark: int
+    last_sale_number: str
+    """The highest receipt number the cloud knows of the till."""
 
 
 @dataclass(frozen=True)
@@ -67,11 +81,13 @@ class Outcome:
 
 
 async def open_session(database: Database, caller: Caller, store_epoch: int) -> Session:
-    """Begins a session. A till with a new store (reinstalled) begins to count from 1 again."""
+    """Begins a session. A till with a new store begins to count from 1; one whose old store came back goes on where that was."""
+    till = {"tenant_id": caller.tenant_id, "till_id": caller.till_id}
     async with database.transaction(caller.tenant_id) as tx:
-        result = await tx.run(_OPEN, tenant_id=caller.tenant_id, till_id=caller.till_id, store_epoch=store_epoch, now=tx.now)
-        row = result.one()
-        return Session(row.session, store_epoch, row.op_watermark)
+        number = (await tx.run(_OPEN, **till, store_epoch=store_epoch, now=tx.now)).scalar_one()
+        watermark = (await tx.run(_OPEN_STORE, **till, store_epoch=store_epoch)).scalar_one()
+        last = (await tx.run(_LAST_NUMBER, **till)).scalar_one_or_none()
+        return Session(number, store_epoch, watermark, last or "")
 
 
 async def store(database: Database, caller: Caller, session: Session, operations: Sequence[Operation]) -> Outcome:
@@ -82,8 +98,8 @@ async def store(database: Database, caller: Caller, session: Session, operations
     """
     try:
         return await _store(database, caller, session, operations, alone=len(operations) == 1)
-    except (DataError, IntegrityError, ValueError) as error:
-        if len(operations) == 1:
+    except (DBAPIError, Invalid, ValueError) as error:
+        if len(operations) == 1 or not _is_bad_data(error):
             raise
         logger.warning("batch_split", till_id=caller.till_id, error=str(error))
     outcome = Outcome(0)
@@ -102,11 +118,15 @@ async def _store(
     aside: list[Quarantined] = []
     async with database.transaction(caller.tenant_id) as tx:
         # First lock of the transaction: batches of one till are worked on one after the other.
-        query = sa.select(till_links).where(_COLUMN.tenant_id == caller.tenant_id, _COLUMN.till_id == caller.till_id)
-        link = (await tx.connection.execute(query.with_for_update())).one()
-        if link.session != session.number:
+        query = sa.select(_LINK.session).where(_LINK.tenant_id == caller.tenant_id, _LINK.till_id == caller.till_id)
+        if (await tx.connection.execute(query.with_for_update())).scalar_one() != session.number:
             raise PermissionDenied("Another session of this till has taken over. Only one tablet may use a device token.")
-        watermark = link.op_watermark
+        mine = (
+            _STORE.tenant_id == caller.tenant_id,
+            _STORE.till_id == caller.till_id,
+            _STORE.store_epoch == session.store_epoch,
+        )
+        watermark = (await tx.connection.execute(sa.select(_STORE.op_watermark).where(*mine))).scalar_one()
         fresh = [operation for operation in operations if operation.op_seq > watermark]
         for place, operation in enumerate(fresh):
             if operation.op_seq != watermark + 1 + place:
@@ -117,7 +137,9 @@ async def _store(
             try:
                 async with tx.connection.begin_nested():
                     await _apply(tx, caller, fresh)
-            except (DataError, IntegrityError, ValueError) as error:
+            except (DBAPIError, Invalid, ValueError) as error:
+                if not _is_bad_data(error):
+                    raise
                 tx.events.clear()
                 aside.append(await _quarantine(tx, caller, session, fresh[0], error))
         else:
@@ -127,12 +149,18 @@ async def _store(
         # The lane's counter is locked here and not at the very end, because the till's row must name the position it moves to.
         head = sa.text("SELECT last_seq FROM log_heads WHERE tenant_id = :tenant_id AND lane = :lane FOR UPDATE")
         last_seq = (await tx.run(head, tenant_id=caller.tenant_id, lane=caller.outlet_id)).scalar_one()
-        await tx.connection.execute(
-            sa.update(till_links)
-            .where(_COLUMN.tenant_id == caller.tenant_id, _COLUMN.till_id == caller.till_id)
-            .values(op_watermark=watermark, log_seq=last_seq + ahead)
-        )
+        await tx.connection.execute(sa.update(till_stores).where(*mine).values(op_watermark=watermark, log_seq=last_seq + ahead))
     return Outcome(watermark, quarantined=aside)
+
+
+def _is_bad_data(error: Exception) -> bool:
+    """Whether it is the operation's own fault, so that sending it again cannot help.
+
+    By SQLSTATE, because the driver raises many of them under one class: 22 data exception, 23 constraint, 54 too large.
+    """
+    if isinstance(error, DBAPIError):
+        return str(getattr(error.orig, "sqlstate", None) or "")[:2] in {"22", "23", "54"}
+    return True
 
 
 async def _apply(tx: Transaction, caller: Caller, operations: Sequence[Operation]) -> None:
@@ -161,8 +189,14 @@ def _fact(operation: Operation, caller: Caller, outlet: Outlet, now: datetime) -
         raise ValueError("The sale has no id of the right shape.")
     if not sale.lines:
         raise ValueError("The sale has no lines.")
+    marks = []
     for line in sale.lines:
         quantities.parse(line.quantity)
+    if len({line.id for line in sale.lines}) < len(sale.lines) or not all(is_id(line.id, "sli") for line in sale.lines):
+        # Refunds name lines by id; two with one id would be given back twice.
+        for line in sale.lines:
+            line.id = new_id("sli")
+        marks.append("LINE_IDS_REPLACED")
     sale.till_id, sale.outlet_id = caller.till_id, caller.outlet_id
     sale.channel = sale.channel or "pos"
     if not sale.HasField("sale_time"):
@@ -173,6 +207,7 @@ def _fact(operation: Operation, caller: Caller, outlet: Outlet, now: datetime) -
     except ValueError:
         sale.business_date = business_date(sold_at, outlet.time_zone).isoformat()
     del sale.review_reasons[:]
+    sale.review_reasons.extend(marks)
     if not now - timedelta(days=365) < sold_at < now + CLOCK_TOLERANCE:
         sale.review_reasons.append("CLOCK_SUSPECT")
     again = Sale()
@@ -188,7 +223,8 @@ async def _quarantine(tx: Transaction, caller: Caller, session: Session, operati
     message = str(error) if isinstance(error, ValueError) else "The database could not store it; our log has the details."
     logger.error("operation_quarantined", till_id=caller.till_id, op_seq=operation.op_seq, exc_info=error)
     await tx.connection.execute(
-        sa.insert(quarantined_operations).values(
+        insert(quarantined_operations)
+        .values(
             tenant_id=tx.tenant_id,
             till_id=caller.till_id,
             store_epoch=session.store_epoch,
@@ -197,5 +233,6 @@ async def _quarantine(tx: Transaction, caller: Caller, session: Session, operati
             message=message,
             operation=operation.SerializeToString(),
         )
+        .on_conflict_do_nothing()  # a till whose old store came back may send it again
     )
     return Quarantined(op_seq=operation.op_seq, reason="NOT_UNDERSTOOD", message=message)

@@ -249,3 +249,67 @@ async def test_a_frame_never_ends_within_the_tills_own_upload(shop: Any) -> None
         for frame in frames:
             (change,) = frame.changes
             assert int(change.level.on_hand) == 5000 - frame.op_watermark
+
+
+async def test_a_store_that_comes_back_goes_on_where_it_was(shop: Any) -> None:
+    coffee = await shop.product(stock="10")
+    operations = [sale(shop, coffee.id, seq) for seq in (1, 2)]
+    async with connected(shop, store_epoch=5) as till:
+        await till.send(operations=OperationBatch(operations=operations))
+        await till.next("stored")
+    async with connected(shop, store_epoch=6) as till:
+        assert (await till.next("welcome")).op_watermark == 0
+        await till.send(operations=OperationBatch(operations=[sale(shop, coffee.id, 1)]))
+        assert (await till.next("stored")).op_watermark == 1
+    async with connected(shop, store_epoch=5) as till:
+        welcome = await till.next("welcome")
+        assert (welcome.op_watermark, welcome.last_sale_number) == (2, "KMG-2611-100002")
+    assert await on_hand(shop, coffee.id) == "7"
+
+
+async def test_the_watermark_rises_even_where_nothing_happened(shop: Any) -> None:
+    """A repeat of a stored sale, or one put aside, has no event; the till must still stop counting it as pending."""
+    coffee = await shop.product(stock="10")
+    one = sale(shop, coffee.id, 1)
+    async with connected(shop) as till:
+        await till.send(operations=OperationBatch(operations=[one]))
+        await till.next("stored")
+    one.op_seq = 3  # as a store that was restored from a copy numbers it
+    two = Operation(op_seq=2, op_id="x", sale_recorded=Sale(id="poison"))
+    place = [LanePosition(lane=shop.outlets[0], epoch=1, seq=4), LanePosition(lane="tenant", epoch=1, seq=1)]
+    async with connected(shop, positions=place) as till:
+        await till.next("welcome")
+        await till.send(operations=OperationBatch(operations=[two, one]))
+        assert (await till.next("stored")).op_watermark == 3
+        while (frame := await till.next("changes")).op_watermark < 3:
+            pass
+        assert (frame.from_exclusive, frame.upto_inclusive, list(frame.changes)) == (4, 4, [])
+    assert await on_hand(shop, coffee.id) == "9"
+
+
+@pytest.mark.parametrize("field", ["channel", "cashier", "customer_id"])
+async def test_data_that_the_database_refuses_is_put_aside(shop: Any, field: str) -> None:
+    coffee = await shop.product(stock="10")
+    bad = sale(shop, coffee.id, 1)
+    setattr(bad.sale_recorded, field, "\0")
+    huge = sale(shop, coffee.id, 2)
+    huge.sale_recorded.external_id = "".join(chr(33 + number * 7 % 90) + str(number) for number in range(9000))
+    async with connected(shop) as till:
+        await till.send(operations=OperationBatch(operations=[bad, huge, sale(shop, coffee.id, 3)]))
+        stored = await till.next("stored")
+        assert stored.op_watermark == 3
+        assert 2 in [aside.op_seq for aside in stored.quarantined]
+    assert await on_hand(shop, coffee.id) == str(10 - 3 + len(stored.quarantined))
+
+
+async def test_lines_with_one_id_are_told_apart(shop: Any) -> None:
+    coffee = await shop.product(stock="10")
+    odd = sale(shop, coffee.id, 1)
+    odd.sale_recorded.lines.append(odd.sale_recorded.lines[0])
+    total_up(odd.sale_recorded, datetime.now(UTC).date())
+    async with connected(shop) as till:
+        await till.send(operations=OperationBatch(operations=[odd]))
+        await till.next("stored")
+    (found,) = (await shop.sales.ListSales(ListSalesRequest(), metadata=shop.auth)).sales
+    assert len({line.id for line in found.lines}) == 2
+    assert list(found.review_reasons) == ["LINE_IDS_REPLACED"]

@@ -90,10 +90,15 @@ CREATE UNIQUE INDEX sales_external_id ON sales (tenant_id, external_id) WHERE ex
 CREATE INDEX sales_date ON sales (tenant_id, business_date, id);
 CREATE INDEX sales_time ON sales (tenant_id, sold_at DESC, id DESC);
 CREATE INDEX sales_outlet ON sales (tenant_id, outlet_id, sold_at DESC, id DESC);
+CREATE INDEX sales_till ON sales (tenant_id, till_id, length(number) DESC, number DESC) WHERE till_id <> '' AND number <> '';
 CREATE INDEX sales_number ON sales (tenant_id, number) WHERE number <> '';
 CREATE TABLE till_links (
-    tenant_id text NOT NULL, till_id text NOT NULL, store_epoch bigint NOT NULL DEFAULT 0, op_watermark bigint NOT NULL DEFAULT 0,
-    log_seq bigint NOT NULL DEFAULT 0, session bigint NOT NULL DEFAULT 0, connected_at timestamptz, PRIMARY KEY (tenant_id, till_id)
+    tenant_id text NOT NULL, till_id text NOT NULL, session bigint NOT NULL, store_epoch bigint NOT NULL, connected_at timestamptz NOT NULL,
+    PRIMARY KEY (tenant_id, till_id)
+) WITH (fillfactor = 50);
+CREATE TABLE till_stores (
+    tenant_id text NOT NULL, till_id text NOT NULL, store_epoch bigint NOT NULL, op_watermark bigint NOT NULL DEFAULT 0,
+    log_seq bigint NOT NULL DEFAULT 0, PRIMARY KEY (tenant_id, till_id, store_epoch)
 ) WITH (fillfactor = 50);
 CREATE TABLE quarantined_operations (
     tenant_id text NOT NULL, till_id text NOT NULL, store_epoch bigint NOT NULL, op_seq bigint NOT NULL, reason text NOT NULL,
@@ -104,7 +109,7 @@ CREATE TABLE quarantined_operations (
 
 FENCED = (
     "tenants", "outlets", "tills", "api_keys", "idempotency_keys", "log_heads", "events", "products", "product_barcodes", "levels",
-    "movements", "customers", "sales", "till_links", "quarantined_operations",
+    "movements", "customers", "sales", "till_links", "till_stores", "quarantined_operations",
 )  # fmt: skip
 
 
