@@ -20,12 +20,16 @@ def main() -> int:
     serve.add_argument("--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1)")
     serve.add_argument("--port", type=int, default=8081, help="port to listen on (default 8081)")
     commands.add_parser("migrate", help="bring the schema up to date and end")
-    demo = commands.add_parser("demo", help="make the demo merchant, once")
-    demo.add_argument("--state", type=Path, required=True, help="file for its ids and keys")
-    demo.add_argument("--webhook-url", default="", help="address of a webhook receiver to subscribe")
+    merchant = commands.add_parser("demo", help="make the demo merchant, once")
+    merchant.add_argument("--state", type=Path, required=True, help="file for its ids and keys")
+    merchant.add_argument("--webhook-url", default="", help="address of a webhook receiver to subscribe")
     arguments = parser.parse_args()
 
-    from cloud import server  # after --help, which need not load the world
+    # After --help, which need not load the world.
+    import sqlalchemy as sa
+    from sqlalchemy.engine import make_url
+
+    from cloud import demo, server
 
     telemetry.configure("cloud")
     settings = Settings()
@@ -37,6 +41,17 @@ def main() -> int:
         else:
             asyncio.run(_demo(settings, arguments.state, arguments.webhook_url))
     except (server.PortTaken, server.BackgroundEnded, DatabaseFailed) as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    except (sa.exc.DBAPIError, sa.exc.DatabaseError) as error:
+        reason = str(getattr(error, "orig", error)).splitlines()[0]
+        where = settings.database_url or f"in {settings.data_dir / 'postgres'}"
+        sys.stderr.write(
+            f"The database {make_url(where).render_as_string() if settings.database_url else where} cannot be used ({reason}). "
+            "Bring it back from a backup; a demo starts anew when its folder is removed.\n"
+        )
+        return 1
+    except demo.StateDamaged as error:
         sys.stderr.write(f"{error}\n")
         return 1
     return 0

@@ -46,6 +46,10 @@ _OUTLETS = (
 )
 
 
+class StateDamaged(Exception):
+    """The file with the demo merchant's keys cannot be read; the text says what to do."""
+
+
 async def create(database: Database, state: Path, webhook_url: str) -> None:
     """Makes the merchant and writes its keys to the state file, readable by its owner only.
 
@@ -80,6 +84,11 @@ def _read(state: Path) -> dict[str, Any] | None:
         made: dict[str, Any] = json.loads(state.read_text())
     except FileNotFoundError:
         return None
+    except ValueError as error:
+        raise StateDamaged(
+            f"The file {state} with the demo merchant's keys is damaged. Bring it back from a backup, or remove it to make a new "
+            "demo merchant; the data of the old one stays in the database, but nobody has its keys."
+        ) from error
     return made
 
 

@@ -119,8 +119,9 @@ async def running(settings: Settings, *, host: str = "127.0.0.1", port: int = 0)
             ) from error
         failed = asyncio.Event()
         background = [asyncio.create_task(work) for work in (wakeups.run(), dispatcher.run(), schedule.run(database))]
+        on_end = partial(_ended, failed)
         for task in background:
-            task.add_done_callback(partial(_ended, failed))
+            task.add_done_callback(on_end)
         await server.start()
         for name in ("", *names):
             await health_servicer.set(name, health_pb2.HealthCheckResponse.SERVING)
@@ -128,6 +129,8 @@ async def running(settings: Settings, *, host: str = "127.0.0.1", port: int = 0)
         try:
             yield Cloud(bound, database, link.drain, failed)
         finally:
+            for task in background:
+                task.remove_done_callback(on_end)  # from here on they are meant to end
             await health_servicer.enter_graceful_shutdown()
             link.drain()
             await server.stop(settings.drain_seconds)

@@ -117,6 +117,10 @@ def internal() -> Problem:
     return Problem(500, "INTERNAL", "", code=code_pb2.INTERNAL)
 
 
+HTTP_BY_REASON = {"IDEMPOTENCY_MISMATCH": 422, "NOT_REFUNDABLE": 409, "LIMIT_REACHED": 409}
+"""Where HTTP has a better word than the gRPC code's."""
+
+
 def from_call(failed: CallFailed, *, if_match: bool = False, body_field: str = "") -> Problem:
     """The answer of a service.
 
@@ -127,11 +131,9 @@ def from_call(failed: CallFailed, *, if_match: bool = False, body_field: str = "
     info, bad, retry, words = _details(status)
     if info is None or not info.reason:
         return _plain(status)
-    http = HTTP_STATUS.get(status.code, 500)
+    http = HTTP_BY_REASON.get(info.reason, HTTP_STATUS.get(status.code, 500))
     if info.reason in STALE and status.code == code_pb2.ABORTED and if_match:
         http = 412
-    elif info.reason == "IDEMPOTENCY_MISMATCH":
-        http = 422
     violations = tuple(
         {
             "field": violation.field.removeprefix(f"{body_field}.") if body_field else violation.field,

@@ -152,6 +152,7 @@ class Uploader:
                 done += end - begin
                 progress(done, len(items))
 
+        stop: UploadStopped | None = None
         try:
             async with asyncio.TaskGroup() as group:
                 for _ in range(IN_FLIGHT):
@@ -160,7 +161,9 @@ class Uploader:
             error = stopped.exceptions[0]
             while isinstance(error, BaseExceptionGroup):
                 error = error.exceptions[0]
-            raise UploadStopped(error.key, done, **error.facts) from None
+            stop = UploadStopped(error.key, done, **error.facts)
+        if stop is not None:
+            raise stop  # outside except*, where Python 3.11.2 would wrap it in a group
         return [outcome for outcome in outcomes if outcome is not None]
 
     async def _call(self, method: str, path: str, body: bytes | None = None, retries: int | None = None) -> dict[str, Any]:

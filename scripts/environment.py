@@ -281,7 +281,8 @@ def _pip_wheel_here() -> Path | None:
     with contextlib.suppress(ImportError):
         import ensurepip
 
-        folders.insert(0, str(Path(ensurepip.__file__).parent / "_bundled"))
+        if ensurepip.__file__:  # an empty folder left behind imports, too, and has no file
+            folders.insert(0, str(Path(ensurepip.__file__).parent / "_bundled"))
     wheels = [wheel for folder in folders if folder for wheel in sorted(Path(folder).glob("pip-*.whl"))]
     return wheels[0] if wheels else None
 

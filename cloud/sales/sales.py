@@ -19,6 +19,7 @@ from cloud.platform import checks, paging
 from cloud.platform.database import Transaction
 from cloud.sales import drafts
 from cloud.sales.tables import sales
+from gipos.v1.accounts_pb2 import Outlet, Till
 from gipos.v1.sales_pb2 import ListSalesRequest, ListSalesResponse, Sale, SaleStatus
 from kernel import quantities
 from kernel.errors import AlreadyExists, Invalid, NotFound, Violation
@@ -52,7 +53,11 @@ async def create(tx: Transaction, draft: Sale) -> Sale:
     """
     if wrong := list(drafts.violations(draft, tx.now)):
         raise Invalid(wrong)
-    outlet = await outlets.meant(tx.connection, tx.tenant_id, draft.outlet_id)
+    try:
+        outlet = await outlets.meant(tx.connection, tx.tenant_id, draft.outlet_id)
+    except Invalid as error:
+        wrong += error.violations
+        outlet = Outlet(time_zone="Asia/Jakarta", tills=[Till(id=draft.till_id)])  # only so that the rest is checked, too
     if draft.till_id and all(till.id != draft.till_id for till in outlet.tills):
         wrong.append(Violation("till_id", "NOT_FOUND", f"There is no till {draft.till_id} in outlet {outlet.id}."))
     if draft.customer_id:

@@ -132,7 +132,9 @@ class LinkClient:
                 await self._enabled.wait()
                 self._switched.clear()
                 began = loop.time()
-                order = await self._converse(stub)
+                # In a task of its own: on Python 3.11.0 to 3.11.2 a task group that failed leaves its task half cancelled, and
+                # the next timeout in it would end the link for ever.
+                order = await asyncio.create_task(self._converse(stub))
                 if loop.time() - began >= STEADY_AFTER_SECONDS:
                     self._failures = 0
                 if not self._enabled.is_set():

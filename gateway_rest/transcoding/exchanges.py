@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
@@ -18,6 +19,9 @@ Send = Callable[[Message], Awaitable[None]]
 
 BODY_LIMIT = 4 * 1024 * 1024
 """Bytes of a request body."""
+DRAIN_LIMIT = 64 * 1024 * 1024
+"""How much of a body that is too large is read and thrown away, so that the caller gets to hear the answer."""
+DRAIN_SECONDS = 5.0
 BODY_SECONDS = 30
 """How long a body may take to arrive."""
 
@@ -66,6 +70,7 @@ class Exchange:
         """
         length = self.headers.get(b"content-length", b"0")
         if length.isdigit() and int(length) > limit:
+            await self._drain()
             raise _too_large(limit)
         message = await self.receive()
         if message["type"] == "http.disconnect":
@@ -74,9 +79,26 @@ class Exchange:
         if message.get("more_body"):
             body = await self._read_rest(body, limit)
         if len(body) > limit:
+            await self._drain()
             raise _too_large(limit)
         self.body_read = True
         return body
+
+    async def _drain(self) -> None:
+        """Throws away the rest of a body that is too large, within bounds.
+
+        A connection that is closed while the caller still writes is reset, and simple clients then never see the answer. Those
+        who ask first (Expect: 100-continue) have sent nothing yet.
+        """
+        if b"expect" in self.headers:
+            return
+        left, more = DRAIN_LIMIT, True
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(DRAIN_SECONDS):
+                while more and left > 0:
+                    message = await self.receive()
+                    left -= len(message.get("body", b""))
+                    more = message.get("more_body", False)
 
     async def _read_rest(self, first: bytes, limit: int) -> bytes:
         parts, size, more = [first], len(first), True

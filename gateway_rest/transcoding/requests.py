@@ -28,7 +28,8 @@ Headers = dict[bytes, bytes]
 _BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _KEPT_SLASH = re.compile(rb"%2[fF]")
 _VISIBLE = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?")
-_ETAG = re.compile(r'(?:W/)?"([\x21\x23-\x7e]*)"')
+# In quotes as RFC 9110 asks, or bare as our own JSON has it.
+_ETAG = re.compile(r'(?:W/)?"([\x21\x23-\x7e]*)"|([0-9A-Za-z]+)')
 _LONGEST_KEY = 255
 _MASK = "google.protobuf.FieldMask"
 
@@ -140,13 +141,14 @@ class RequestPlan:
             found.add(("If-Match",), "INVALID_FORMAT", 'must be one entity tag in quotes, for example "7"')
             return
         result.if_match = True
+        tag = match[1] if match[1] is not None else match[2]
         if self._etag:
-            if message.etag not in {"", match[1]}:
+            if message.etag not in {"", tag}:
                 found.add(("etag",), "CONFLICT", "differs from the header If-Match")
-            message.etag = match[1]
+            message.etag = tag
         elif self._version:
-            if match[1].isdecimal() and len(match[1]) < 19:
-                message.expected_version = int(match[1])
+            if tag.isdecimal() and len(tag) < 19:
+                message.expected_version = int(tag)
             else:
                 found.add(("If-Match",), "INVALID_FORMAT", "must be a version, which is a whole number")
         else:

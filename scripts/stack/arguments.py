@@ -9,7 +9,7 @@ import argparse
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, NoReturn
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 DEFAULT_PORT: Final = 8080
@@ -112,9 +112,16 @@ class Layout:
         return self.data / "up.lock"
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one sentence and ends with 1, as every other failure to start does."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(1, f"{message[:1].upper()}{message[1:]}; {self.prog} --help says what is possible.\n")
+
+
 def parse(arguments: list[str]) -> argparse.Namespace:
     """Reads the arguments of `scripts/up`; ends the program with a usage message when they are wrong."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="scripts/up",
         description="Starts the whole platform with a demo shop on this machine: database, cloud, REST gateway, three tills, "
         "their virtual printers and a webhook receiver.",

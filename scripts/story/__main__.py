@@ -22,11 +22,13 @@ def main() -> int:
         "way. Uses the platform that scripts/up started; starts one for the time of the story if none runs.",
     )
     parser.add_argument("--data", type=Path, default=ROOT / "var", metavar="DIR", help="the platform's folder (default: var/)")
+    parser.add_argument("--port-base", metavar="N", help="first port, where it starts a platform itself (default 8080)")
     arguments = parser.parse_args()
     up = arguments.data / "up.json"
     started = not up.exists()
     if started:
         command = [str(ROOT / "scripts" / "up"), "--detach", "--data", str(arguments.data)]
+        command += ["--port-base", arguments.port_base] if arguments.port_base else []
         if code := subprocess.run(command, check=False).returncode:
             return code
     try:

@@ -121,9 +121,9 @@ class Story:
 
     async def sale_is_announced(self) -> None:
         """3. Stock drops everywhere; dashboard and receiver hear of the sale, once each."""
-        self.say("3. Everybody hears of it")
         async with self.world.dashboard() as seen:
             sale = await self.sale_is_receipted()
+            self.say("3. Everybody hears of it")
             await self.agree_on_stock()
             wanted = {"sale.created", "sale.completed", "inventory.updated"}
 

@@ -8,11 +8,14 @@ import json
 import re
 import subprocess
 import sys
+import urllib.error
+import urllib.request
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import aiohttp.web
+import pytest
 from standardwebhooks.webhooks import Webhook
 
 from scripts.story.chapters import new_barcode
@@ -117,6 +120,11 @@ async def test_bad_input_is_refused_in_words_and_never_breaks_anything(platform:
             assert "GET" in answer.headers["allow"]
         async with http.post(base + "/api/v1/products", data=b"x" * (5 << 20), headers=headers) as answer:
             assert answer.status == 413
+        # A client as simple as they come reads nothing before it has sent everything.
+        simple = urllib.request.Request(base + "/api/v1/products", data=b"x" * (5 << 20), headers=headers, method="POST")
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            await asyncio.to_thread(urllib.request.urlopen, simple, timeout=20)
+        assert refused.value.code == 413
         async with http.post(base + "/api/v1/products", data=b"a=1", headers={**headers, "content-type": "text/plain"}) as answer:
             assert answer.status == 415
 

@@ -15,4 +15,4 @@ async def test_one_sale_travels_through_everything_and_nothing_is_lost_or_double
     lines: list[str] = []
     async with World.open(platform) as world:
         await Story(world, lines.append).tell()
-    assert [line[:2] for line in lines if line[0].isdigit()] == ["1.", "3.", "2.", "4.", "5."]
+    assert [line[:2] for line in lines if line[0].isdigit()] == ["1.", "2.", "3.", "4.", "5."]

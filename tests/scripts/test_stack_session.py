@@ -91,7 +91,7 @@ def test_every_port_of_the_stack_is_checked(layout: Layout) -> None:
 def test_a_port_base_that_cannot_work_is_refused_before_anything_starts(text: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as refused:
         arguments.parse([f"--port-base={text}"])
-    assert refused.value.code == 2
+    assert refused.value.code == 1
     assert "from 1 to 65496" in capsys.readouterr().err
 
 
