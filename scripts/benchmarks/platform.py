@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import shutil
 import socket
 import subprocess
@@ -27,18 +28,26 @@ class Platform:
 
 
 def free_port_base() -> int:
-    """A base from which all ports are free at this moment."""
-    for base in range(20_000, 60_000, SPAN):
-        with socket.socket() as probe:
-            try:
-                for offset in (0, 1, 2, 11, 12, 13, 21, 22, 23, 31, 32, 33):
-                    with socket.socket() as one:
-                        one.bind(("127.0.0.1", base + offset))
-            except OSError:
-                continue
-            del probe
+    """A base from which all ports are free at this moment; a random one, because others look for theirs at the same time.
+
+    Raises:
+        RuntimeError: there is none.
+    """
+    bases = list(range(20_000, 32_000, SPAN))  # below the ports that the system hands out by itself
+    secrets.SystemRandom().shuffle(bases)
+    for base in bases:
+        if all(_is_free(base + offset) for offset in (0, 1, 2, 11, 12, 13, 21, 22, 23, 31, 32, 33)):
             return base
     raise RuntimeError("There is no free range of ports on this machine.")
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as one:
+        try:
+            one.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
 
 
 @contextmanager

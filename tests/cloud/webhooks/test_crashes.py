@@ -17,6 +17,7 @@ from sandboxes.webhook_receiver import WebhookReceiver
 
 PROGRAM = """
 import asyncio, sys
+from kernel.errors import Unreachable
 from cloud.platform.database import Database
 from cloud.webhooks.delivery import Dispatcher
 
@@ -116,7 +117,7 @@ async def _reconnect(bench: Any) -> None:
     """Uses up the connections of the pool that are dead now; in the service, calls in that moment fail and are repeated."""
     async with asyncio.timeout(20):
         while True:
-            with contextlib.suppress(sa.exc.DBAPIError):
+            with contextlib.suppress(sa.exc.DBAPIError, Unreachable):
                 await bench.rows("SELECT 1")
                 async with bench.database.transaction(bench.tenant_id) as tx:
                     await tx.run(sa.text("SELECT 1"))
