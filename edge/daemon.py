@@ -16,6 +16,7 @@ import uvicorn
 from edge.link.client import LinkClient
 from edge.settings import Settings
 from edge.storage import facts, outbox
+from edge.storage.database import DAMAGE
 from edge.storage.folder import Storage
 from edge.till.cart import Cart
 from edge.till.checkout import Checkout
@@ -102,14 +103,15 @@ async def run(settings: Settings) -> None:
 
 async def _run(settings: Settings, storage: Storage, listener: socket.socket, stop: asyncio.Event) -> None:
     enabled = await storage.store.read(lambda connection: facts.number(connection, facts.LINK_ENABLED, 1))
-    link = LinkClient(
-        address=settings.cloud,
-        token=settings.token,
-        storage=storage,
-        enabled=bool(enabled),
-        software_version=VERSION,
-    )
     async with Receipts(storage, address=settings.printer, paper=settings.paper) as receipts:
+        link = LinkClient(
+            address=settings.cloud,
+            token=settings.token,
+            storage=storage,
+            enabled=bool(enabled),
+            software_version=VERSION,
+            adopted=receipts.take_up_waiting,
+        )
         screen = Screen(
             storage=storage,
             link=link,
@@ -137,9 +139,18 @@ async def _run(settings: Settings, storage: Storage, listener: socket.socket, st
 async def _keep_house(storage: Storage) -> None:
     """Once a day: forget what was acknowledged long ago, refresh the query planner's statistics."""
     while True:
-        pruned = await storage.store.write(lambda connection: outbox.prune(connection, storage.clock()))
-        await storage.store.write(lambda connection: connection.execute("PRAGMA optimize"))
-        await storage.replica.write(lambda connection: connection.execute("PRAGMA optimize"))
-        if pruned:
-            _log.info("operations_pruned", count=pruned)
+        try:
+            await _tidy(storage)
+        except Exception as error:  # noqa: BLE001 (a full disk or a broken file must not end the till; the next turn tries again)
+            if isinstance(error, DAMAGE):
+                storage.distrust()
+            _log.exception("housekeeping_failed")
         await asyncio.sleep(HOUSEKEEPING_SECONDS)
+
+
+async def _tidy(storage: Storage) -> None:
+    pruned = await storage.store.write(lambda connection: outbox.prune(connection, storage.clock()))
+    await storage.store.write(lambda connection: connection.execute("PRAGMA optimize"))
+    await storage.replica.write(lambda connection: connection.execute("PRAGMA optimize"))
+    if pruned:
+        _log.info("operations_pruned", count=pruned)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import random
+from collections.abc import Awaitable, Callable
 from enum import Enum
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -71,6 +72,7 @@ class LinkClient:
         storage: Storage,
         enabled: bool,
         software_version: str,
+        adopted: Callable[[], Awaitable[None]] | None = None,
         dead_after_seconds: float = DEAD_AFTER_SECONDS,
         refused_retry_seconds: float = REFUSED_RETRY_SECONDS,
     ) -> None:
@@ -82,6 +84,7 @@ class LinkClient:
             storage: the till's files.
             enabled: False when the cashier switched to working offline.
             software_version: for the cloud's logs.
+            adopted: awaited whenever the cloud has said whose till this is, once that is stored; must not raise.
             dead_after_seconds: without a frame for so long the stream is given up.
             refused_retry_seconds: the wait after the token was refused.
         """
@@ -89,6 +92,7 @@ class LinkClient:
         self._metadata = (("authorization", f"Bearer {token}"),)
         self._storage = storage
         self._software_version = software_version
+        self._adopted = adopted
         self._dead_after = dead_after_seconds
         self._refused_retry = refused_retry_seconds
         self._enabled = asyncio.Event()
@@ -251,6 +255,8 @@ class LinkClient:
                     self._window = welcome.reconnect_window_ms / 1000 or None
                     self._show(LinkState.ONLINE, "")
                     _log.info("link_online", tenant_id=welcome.tenant_id, till_id=welcome.till.id, watermark=welcome.op_watermark)
+                    if self._adopted is not None:
+                        await self._adopted()
                 case Stage(part) if part.last:
                     self._snapshot_lanes.discard(part.lane)
                 case Complain(message):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import apsw
 
 from edge.link.session import Acknowledge, Adopt, Apply, Complain, Order, Place, Reconnect, Refuse, Renumber, Session, Stage
-from edge.storage import facts, lanes, outbox, outlets
+from edge.storage import facts, lanes, outbox, outlets, receipt_numbers
 from edge.storage.folder import Storage
 from gipos.edge.v1.link_pb2 import Welcome
 
@@ -81,7 +81,9 @@ async def _adopt(welcome: Welcome, storage: Storage) -> None:
     def keep(connection: apsw.Connection) -> None:
         facts.put(connection, facts.TILL_ID, welcome.till.id)
         outbox.settle(connection, welcome.op_watermark, now)
+        receipt_numbers.follow(connection, welcome.last_sale_number, welcome.till)
 
+    # The store before the replica: the identity, with which sales can be made, must not be there before the count is.
     await storage.store.write(keep)
     identity = outlets.Identity(tenant_id=welcome.tenant_id, outlet=welcome.outlet, till=welcome.till)
 

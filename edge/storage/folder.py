@@ -16,7 +16,7 @@ from typing import Self
 import apsw
 import structlog
 
-from edge.storage import facts, lanes, print_jobs, schema
+from edge.storage import facts, lanes, outlets, print_jobs, schema
 from edge.storage.columns import blob
 from edge.storage.database import Database, StorageDamaged, StorageUnusable
 
@@ -116,7 +116,8 @@ def _open_store(path: Path, *, check: bool) -> Database:
     except StorageDamaged as error:
         raise StorageUnusable(
             f"{error} It may hold sales that were not uploaded yet, so nothing was changed. Copy the folder {path.parent} to a"
-            f" safe place and call support; to sell again now, move {path.name}, {path.name}-wal and {path.name}-shm away."
+            f" safe place and call support; to sell again now, move {path.name}, {path.name}-wal and {path.name}-shm away and"
+            " connect the till to the network once."
         ) from error
 
 
@@ -151,6 +152,8 @@ def _match_lives(connection: apsw.Connection, store_epoch: int) -> None:
     mine = str(store_epoch).encode()
     if known is not None and blob(known) != mine:
         lanes.forget_watermarks(connection)
+        # A new store does not know which receipt numbers were given out; only the next Welcome tells. Until then nothing is sold.
+        outlets.forget(connection)
     connection.execute(
         "INSERT INTO facts (name, value) VALUES ('store_epoch', ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
         (mine,),

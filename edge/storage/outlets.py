@@ -32,6 +32,11 @@ def put(connection: apsw.Connection, identity: Identity) -> None:
     )
 
 
+def forget(connection: apsw.Connection) -> None:
+    """Waits for the cloud to say it again."""
+    connection.execute("DELETE FROM facts WHERE name IN ('tenant_id', 'outlet', 'till')")
+
+
 def find(connection: apsw.Connection) -> Identity | None:
     """What the cloud last said; None before the first Welcome."""
     rows = connection.execute("SELECT name, value FROM facts WHERE name IN ('tenant_id', 'outlet', 'till')").fetchall()

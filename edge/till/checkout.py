@@ -69,7 +69,8 @@ class Checkout:
         )
         if not done.repeated:
             self._ring()
-            await self._receipts.take_up(done.receipt_key)
+        # Also for a repeat: the receipt may have been committed without being taken up. It is never printed twice.
+        await self._receipts.take_up(done.receipt_key, late=done.repeated)
         return done
 
     def _complete(

@@ -5,6 +5,7 @@ A receipt is composed from its sale only when it is to be printed, so a bad logo
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Literal, Self
 
@@ -12,7 +13,7 @@ import apsw
 import structlog
 
 from edge.hardware.printers import receipt
-from edge.hardware.printers.jobs import RECEIPT, JobState, PrintJob
+from edge.hardware.printers.jobs import RECEIPT, SETTLED, JobState, PrintJob
 from edge.hardware.printers.printer import Printer
 from edge.hardware.printers.status import Problem
 from edge.hardware.transports import open_device
@@ -31,6 +32,10 @@ _log = structlog.get_logger(__name__)
 
 NO_PRINTER = "no_printer"
 """The problem of receipts made by a till without a printer."""
+
+
+class OutletUnknown(LookupError):
+    """A receipt cannot be composed yet: this till does not know whose it is until the cloud has said so."""
 
 
 class StoredJobs:
@@ -65,14 +70,28 @@ class StoredJobs:
             raise LookupError(f"No print job has the key {job.key!r}.")
 
     async def load(self, key: str) -> PrintJob | None:
-        """The job with this key, composed if it never was."""
+        """The job with this key, composed if it never was. One that can never be composed has failed.
+
+        Raises:
+            OutletUnknown: it can be composed once the cloud has said whose till this is.
+        """
         row = await self._storage.store.read(lambda connection: print_jobs.find(connection, key))
         return None if row is None else await self._job(row)
 
     async def unfinished(self) -> list[PrintJob]:
-        """Jobs that are not settled, in the order in which they were made."""
-        rows = await self._storage.store.read(print_jobs.unfinished)
-        return [await self._job(row) for row in rows]
+        """Jobs that are not settled, in the order in which they were made; those that cannot be composed now are left out."""
+        jobs = []
+        for row in await self._storage.store.read(print_jobs.unfinished):
+            try:
+                job = await self._job(row)
+            except OutletUnknown:
+                _log.warning("receipt_waits_for_outlet", key=row.key)
+            except Exception:  # noqa: BLE001 (a receipt the files do not give out now must not keep the till from starting)
+                _log.exception("receipt_left_out", key=row.key)
+            else:
+                if job.state not in SETTLED:
+                    jobs.append(job)
+        return jobs
 
     async def _job(self, row: PrintRow) -> PrintJob:
         problem = Problem(row.problem) if row.problem in set(Problem) else Problem.NONE
@@ -86,15 +105,26 @@ class StoredJobs:
             bytes_sent=row.bytes_sent,
             confirmed=row.confirmed,
         )
-        if row.data is not None or row.problem == NO_PRINTER:
+        if row.data is not None or job.state in SETTLED:
             return job
-        return PrintJob(key=row.key, data=await self._compose(row), kind=row.kind, state=job.state, problem=problem)
+        try:
+            return replace(job, data=await self._compose(row))
+        except (OutletUnknown, apsw.Error):
+            # Neither says anything about the receipt: it may be composed later.
+            raise
+        except Exception as error:  # noqa: BLE001 (whatever is wrong with one sale's receipt, a cashier must learn of it)
+            _log.error("receipt_unprintable", key=row.key, error=repr(error))
+            failed = replace(job, state=JobState.FAILED, problem=Problem.UNPRINTABLE)
+            await self.save(failed)
+            return failed
 
     async def _compose(self, row: PrintRow) -> bytes:
         recorded = await self._storage.store.read(lambda connection: stored_sales.find(connection, row.sale_id))
+        if recorded is None:
+            raise LookupError(f"The sale of print job {row.key!r} is missing.")
         identity = await self._storage.replica.read(outlets.find)
-        if recorded is None or identity is None:
-            raise LookupError(f"The sale or the outlet of print job {row.key!r} is missing.")
+        if identity is None:
+            raise OutletUnknown(f"The outlet of print job {row.key!r} is not known yet.")
         outlet = Outlet()
         outlet.CopyFrom(identity.outlet)
         outlet.time_zone = time_zone(identity)
@@ -146,14 +176,32 @@ class Receipts:
         """Whether this till prints at all."""
         return self._printer is not None
 
-    async def take_up(self, key: str) -> None:
-        """Prints a job that was committed. A failure here is no failure of the sale: the next start takes the job up."""
+    async def take_up(self, key: str, *, late: bool = False) -> None:
+        """Prints a job that was committed, unless that was begun before. One that is late opens no drawer.
+
+        A failure here is no failure of the sale: the next start, or a repeat of the request, takes the job up.
+        """
         if self._printer is None:
             return
         try:
-            await self._printer.submit(key, b"")
+            await self._printer.submit(key, b"", late=late)
+        except OutletUnknown:
+            _log.warning("receipt_waits_for_outlet", key=key)
         except Exception:  # noqa: BLE001 (the sale is committed; whatever is wrong with printing must not undo the answer)
             _log.exception("receipt_not_taken_up", key=key)
+
+    async def take_up_waiting(self) -> None:
+        """Prints, in order, what could not be composed before. Call it when the cloud has said whose till this is."""
+        if self._printer is None:
+            return
+        try:
+            rows = await self._storage.store.read(print_jobs.unfinished)
+        except Exception:  # noqa: BLE001 (as in take_up: printing must not end the link, and the next call looks again)
+            _log.exception("receipts_not_taken_up")
+            return
+        for row in rows:
+            if row.state == JobState.QUEUED.value:
+                await self.take_up(row.key, late=True)
 
     async def settled(self, key: str, seconds: float) -> PrintRow:
         """The job once nothing more happens to it by itself, or as it stands after so many seconds.
@@ -164,7 +212,10 @@ class Receipts:
         row = await self.find(key)
         if self._printer is None or not seconds:
             return row
-        await self._printer.wait(key, seconds)
+        try:
+            await self._printer.wait(key, seconds)
+        except OutletUnknown:
+            return row
         return await self.find(key)
 
     async def find(self, key: str) -> PrintRow:

@@ -84,6 +84,7 @@ class Cloud(EdgeLinkServiceServicer):
         self.applied: list[tuple[str, int]] = []
         self.token = TOKEN
         self.till = a_till()
+        self.last_sale_number = ""
         self.acknowledges = True
         self.pings = 0
         self.silent = False
@@ -146,6 +147,7 @@ class Cloud(EdgeLinkServiceServicer):
             outlet=an_outlet(),
             till=self.till,
             credit=2,
+            last_sale_number=self.last_sale_number,
         )
         await context.write(LinkResponse(welcome=welcome))
         places = {place.lane: place for place in hello.positions}

@@ -14,8 +14,10 @@ from typing import Any
 import aiohttp
 import pytest
 
-from edge.storage import products
+from edge import daemon
+from edge.storage import facts, outbox, products
 from edge.storage.folder import Storage
+from gipos.edge.v1.link_pb2 import Operation
 
 Eventually = Callable[..., Awaitable[Any]]
 COFFEE, TOAST = "8991002101418", "8998866200301"
@@ -369,3 +371,85 @@ async def test_a_broken_replica_is_put_aside_and_fetched_again(
     storage = Storage.open(replica.parent)
     assert await storage.replica.read(products.count) == 2
     storage.close()
+
+
+async def test_a_receipt_without_its_replica_does_not_stop_the_start_and_is_printed_after_the_welcome(
+    cloud: Any, printer: Any, start_till: Any, eventually: Eventually, tmp_path: Path
+) -> None:
+    async with start_till(printer) as till:
+        await ready(till, eventually)
+        done = await till.sell(COFFEE)
+    # As if the power had gone between the commit of the sale and its receipt, and had taken the replica with it.
+    storage = Storage.open(tmp_path / "till")
+    await storage.store.write(lambda connection: connection.execute("UPDATE print_jobs SET state = 'queued', data = NULL"))
+    storage.close()
+    for file in (tmp_path / "till").glob("replica.db*"):
+        file.unlink()
+    await cloud.stop()
+    async with start_till(printer) as till:
+        receipt = f"/receipts/{done['receipt']['key']}"
+        assert (await till.call("GET", receipt))["state"] == "queued"
+        await cloud.start()
+
+        async def printed() -> bool:
+            return bool((await till.call("GET", receipt))["state"] == "printed")
+
+        await eventually(printed)
+    assert len(printer.receipts) == 2
+
+
+async def test_a_till_whose_store_is_new_gives_no_receipt_number_twice(
+    cloud: Any, start_till: Any, eventually: Eventually, tmp_path: Path
+) -> None:
+    async with start_till() as till:
+        await ready(till, eventually)
+        cloud.last_sale_number = (await till.sell(COFFEE))["sale"]["number"]
+        await uploaded(till, eventually)
+    for file in (tmp_path / "till").glob("store.db*"):
+        file.unlink()
+    await cloud.stop()
+    cloud.watermark = 0
+    async with start_till() as till:
+        refusal = await till.call("POST", "/scan", {"barcode": COFFEE}, status=409)
+        assert refusal["reason"] == "TILL_NOT_READY"
+        await cloud.start()
+        await ready(till, eventually)
+        assert (await till.sell(COFFEE))["sale"]["number"].endswith("-200002")
+
+
+async def test_a_full_disk_only_puts_housekeeping_off(
+    storage: Storage, eventually: Eventually, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fill(connection: Any) -> None:
+        outbox.append(connection, Operation(op_id="sal_1"), {}, 0)
+        outbox.acknowledge(connection, 1, 0)
+        # What is pruned needs more room than there is.
+        connection.execute(
+            "CREATE TRIGGER hungry BEFORE DELETE ON operations BEGIN"
+            " INSERT INTO facts (name, value) VALUES ('turns', hex(zeroblob(100000))); END"
+        )
+        connection.pragma("max_page_count", connection.pragma("page_count"))
+
+    await storage.store.write(fill)
+    turns = 0
+
+    def clock() -> int:
+        nonlocal turns
+        turns += 1
+        return outbox.KEEP_MS * 2
+
+    storage.clock = clock
+    monkeypatch.setattr(daemon, "HOUSEKEEPING_SECONDS", 0.01)
+    housekeeping = asyncio.create_task(daemon._keep_house(storage))
+    await eventually(lambda: turns >= 2 or housekeeping.done())
+    assert not housekeeping.done()
+    assert await storage.store.read(lambda connection: facts.text(connection, "turns")) == ""
+
+    async def pruned() -> bool:
+        return (await storage.store.read(outbox.standing)).first_op_seq == 2
+
+    assert not await pruned()
+    await storage.store.write(lambda connection: connection.execute("DROP TRIGGER hungry"))
+    await eventually(pruned)
+    housekeeping.cancel()
+    await asyncio.gather(housekeeping, return_exceptions=True)

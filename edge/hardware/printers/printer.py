@@ -106,17 +106,18 @@ class Printer:
         self._queue.clear()
         self._submitted.clear()
 
-    async def submit(self, key: str, data: bytes, kind: str = RECEIPT) -> PrintJob:
+    async def submit(self, key: str, data: bytes, kind: str = RECEIPT, *, late: bool = False) -> PrintJob:
         """Takes a job durably and returns at once; it is printed after those before it.
 
         A key that is known returns its job and prints nothing twice. A job the caller has already saved as queued, for example in
-        the transaction of its sale, is taken up.
+        the transaction of its sale, is taken up; if that is long ago or may be (`late`), it opens no drawer.
         """
         async with self._admission:
             known = await self._find(key)
             if known is not None:
                 if known.state is JobState.QUEUED and key not in self._jobs:
-                    self._submitted[key] = self._clock()
+                    if not late:
+                        self._submitted[key] = self._clock()
                     self._admit(known)
                 return known
             job = PrintJob(key, data, kind)

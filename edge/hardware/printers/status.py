@@ -28,6 +28,8 @@ class Problem(StrEnum):
     CANCELLED = "cancelled"
     NOT_PRINTED = "not_printed"
     """A person looked and saw no paper."""
+    UNPRINTABLE = "unprintable"
+    """The paper cannot be made: what it should show is missing or broken."""
 
 
 class ReplyKind(StrEnum):

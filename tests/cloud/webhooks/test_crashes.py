@@ -20,6 +20,7 @@ import asyncio, sys
 from kernel.errors import Unreachable
 from cloud.platform.database import Database
 from cloud.webhooks.delivery import Dispatcher
+from kernel.errors import Unreachable
 
 async def main():
     database = Database(sys.argv[1], connections=4)

@@ -10,8 +10,9 @@ import pytest
 
 from edge.link.client import LinkClient
 from edge.link.status import LinkState
-from edge.storage import facts, lanes, outbox, products
+from edge.storage import facts, lanes, outbox, outlets, products
 from edge.storage.folder import Storage
+from edge.till import stock
 from gipos.edge.v1.link_pb2 import Changes, LinkResponse, Operation
 from gipos.v1.sales_pb2 import Sale
 from kernel.ids import new_id
@@ -276,3 +277,50 @@ async def test_whatever_ends_the_stream_the_till_comes_back(
         cloud.cut(code)
         await eventually(lambda: len(cloud.hellos) == 2)
         await eventually(lambda: is_online(link))
+
+
+@pytest.mark.parametrize(("own", "expected"), [(0, 41), (50, 50)])
+async def test_receipts_count_on_from_the_highest_number_the_cloud_knows(
+    cloud: Any, storage: Storage, open_link: Any, eventually: Eventually, own: int, expected: int
+) -> None:
+    await storage.store.write(lambda connection: facts.put(connection, facts.LAST_RECEIPT_SEQ, own))
+    cloud.last_sale_number = "KMG-2611-200041"
+    async with open_link():
+        # With the identity in the replica sales can be made; the count must be there by then.
+        await eventually(lambda: storage.replica.read(outlets.find))
+        assert await storage.store.read(lambda connection: facts.number(connection, facts.LAST_RECEIPT_SEQ)) == expected
+
+
+async def test_whoever_waits_for_the_identity_is_called_when_it_is_stored(
+    cloud: Any, storage: Storage, open_link: Any, eventually: Eventually
+) -> None:
+    seen: list[outlets.Identity | None] = []
+
+    async def look() -> None:
+        seen.append(await storage.replica.read(outlets.find))
+
+    async with open_link(adopted=look):
+        await eventually(lambda: seen)
+    assert seen[0] is not None
+    assert seen[0].till.id == "dev_kasa2"
+
+
+async def test_an_empty_frame_with_a_higher_watermark_settles_the_shown_stock(
+    cloud: Any, storage: Storage, open_link: Any, eventually: Eventually
+) -> None:
+    async def on_hand() -> tuple[int, int]:
+        shown = (await stock.shown(storage, ["prd_1"]))["prd_1"]
+        return shown.on_hand, shown.pending
+
+    async with open_link():
+        await eventually(lambda: cloud.applied.count(("out_kemang", 2)) == 1)
+        await sell(storage)
+        assert await on_hand() == (9_000, -1_000)
+        # The cloud had this sale already: no row changes, but they are known to contain it.
+        frame = Changes(lane="out_kemang", epoch=1, from_exclusive=2, upto_inclusive=2, op_watermark=1)
+        cloud.send(LinkResponse(changes=frame))
+        await eventually(lambda: cloud.applied.count(("out_kemang", 2)) == 2)
+        place = await storage.replica.read(lambda connection: lanes.position(connection, "out_kemang"))
+        assert place == lanes.Position(epoch=1, seq=2, op_watermark=1)
+        assert await on_hand() == (10_000, 0)
+        assert len(cloud.hellos) == 1

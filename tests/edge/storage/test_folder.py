@@ -8,7 +8,7 @@ from typing import Any
 import apsw
 import pytest
 
-from edge.storage import facts, lanes, outbox, print_jobs, schema
+from edge.storage import facts, lanes, outbox, outlets, print_jobs, schema
 from edge.storage.database import Database, StorageUnusable
 from edge.storage.folder import Storage
 from edge.storage.print_jobs import PrintRow
@@ -123,6 +123,22 @@ def test_a_new_store_beside_an_old_replica_forgets_what_was_said_of_the_old_stor
     assert second.store_epoch > first.store_epoch
     place = second.replica.write_and_wait(lambda connection: lanes.position(connection, "out_1"))
     assert place == lanes.Position(epoch=1, seq=3, op_watermark=0)
+    second.close()
+
+
+def test_a_new_store_beside_an_old_replica_waits_for_the_cloud_before_it_sells(
+    tmp_path: Path, identity: outlets.Identity
+) -> None:
+    first = Storage.open(tmp_path, clock=lambda: 1000)
+    first.replica.write_and_wait(lambda connection: outlets.put(connection, identity))
+    first.close()
+    same = Storage.open(tmp_path, clock=lambda: 1500)
+    assert same.replica.write_and_wait(outlets.find) == identity
+    same.close()
+    for file in tmp_path.glob("store.db*"):
+        file.unlink()
+    second = Storage.open(tmp_path, clock=lambda: 2000)
+    assert second.replica.write_and_wait(outlets.find) is None, "it would give receipt numbers out twice"
     second.close()
 
 
