@@ -13,14 +13,13 @@ from typing import Any
 import asyncpg
 import sqlalchemy as sa
 
+from kernel.errors import Unreachable
 from sandboxes.webhook_receiver import WebhookReceiver
 
 PROGRAM = """
 import asyncio, sys
-from kernel.errors import Unreachable
 from cloud.platform.database import Database
 from cloud.webhooks.delivery import Dispatcher
-from kernel.errors import Unreachable
 
 async def main():
     database = Database(sys.argv[1], connections=4)
