@@ -25,8 +25,9 @@ from cloud.inventory import levels
 from cloud.inventory.servicer import InventoryServicer
 from cloud.platform import schema
 from cloud.platform.database import Database
+from cloud.platform.door import Door
 from cloud.platform.postgres import EmbeddedPostgres
-from cloud.platform.rpc import Door
+from cloud.platform.rpc import GrpcDoor
 from cloud.platform.wakeups import Wakeups
 from cloud.sales.servicer import SaleServicer
 from cloud.settings import Settings
@@ -145,7 +146,7 @@ async def running(settings: Settings, *, host: str = "127.0.0.1", port: int = 0)
 def _server(
     database: Database, wakeups: Wakeups, link: EdgeLinkServicer, *, private: bool
 ) -> tuple[grpc.aio.Server, health.aio.HealthServicer, list[str]]:
-    server = grpc.aio.server(interceptors=[Door(Authentication(database))], options=OPTIONS)
+    server = grpc.aio.server(interceptors=[GrpcDoor(Door(Authentication(database)))], options=OPTIONS)
     services: list[tuple[Callable[[Any, Any], None], Any, Any]] = [
         (accounts_pb2_grpc.add_AccountServiceServicer_to_server, AccountServicer(database), accounts_pb2),
         (catalog_pb2_grpc.add_ProductServiceServicer_to_server, ProductServicer(database, levels.open_stock), catalog_pb2),

@@ -15,8 +15,13 @@ LIVE_PREFIX = "gipos_live_"
 TEST_PREFIX = "gipos_test_"
 DEVICE_PREFIX = "gipos_device_"
 
-RESOURCES = ("products", "inventory", "customers", "sales", "events", "webhooks", "outlets")
-ALL_SCOPES = tuple(f"{resource}:{action}" for resource in RESOURCES for action in ("read", "write"))
+RESOURCES = ("products", "inventory", "customers", "sales", "events", "webhooks", "outlets", "api_keys")
+ALL_SCOPES = (
+    *(f"{resource}:{action}" for resource in RESOURCES for action in ("read", "write")),
+    "customers:pii",
+    "usage:read",
+    "audit:read",
+)
 
 
 async def create(tx: Transaction, name: str, *, mode: str = "test", scopes: Sequence[str] = ALL_SCOPES) -> str:

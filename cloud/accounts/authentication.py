@@ -9,8 +9,8 @@ import sqlalchemy as sa
 
 from cloud.accounts.api_keys import DEVICE_PREFIX, LIVE_PREFIX, TEST_PREFIX
 from cloud.accounts.tables import api_keys, tills
+from cloud.platform.calls import READS, Call, Caller
 from cloud.platform.database import Database
-from cloud.platform.rpc import Caller
 from kernel.errors import PermissionDenied, Unauthenticated
 from kernel.signatures import fingerprint, is_key
 
@@ -26,8 +26,12 @@ _SERVICES = {
     "SaleService": "sales",
     "WebhookService": "webhooks",
     "EventService": "events",
+    "ApiKeyService": "api_keys",
+    "OAuthClientService": "api_keys",
+    "OAuthService": "api_keys",
+    "UsageService": "usage",
+    "AuditService": "audit",
 }
-_READS = ("Get", "List", "Watch")
 _NO_SCOPE = {"/gipos.v1.AccountService/GetCaller"}
 _LINK = "/gipos.edge.v1."
 
@@ -37,7 +41,7 @@ def scope_of(method: str) -> str:
     if method in _NO_SCOPE:
         return ""
     service, name = method.rsplit(".", 1)[1].split("/")
-    return f"{_SERVICES[service]}:{'read' if name.startswith(_READS) else 'write'}"
+    return f"{_SERVICES[service]}:{'read' if name.startswith(READS) else 'write'}"
 
 
 class Authentication:
@@ -47,14 +51,15 @@ class Authentication:
         self._database = database
         self._cache: dict[bytes, tuple[float, Caller]] = {}
 
-    async def __call__(self, metadata: Mapping[str, str], method: str) -> Caller:
-        """The caller of a method.
+    async def __call__(self, call: Call) -> Caller:
+        """The caller of a call.
 
         Raises:
             Unauthenticated: no key, not a key, unknown or revoked.
             PermissionDenied: the key lacks the scope.
         """
-        caller = await self._resolve(_credential(metadata))
+        method = call.method
+        caller = await self._resolve(_credential(call.metadata))
         if method.startswith(_LINK):
             if not caller.till_id:
                 raise PermissionDenied("Only a till with its device token may open a link.")
@@ -84,7 +89,9 @@ class Authentication:
             if credential.startswith(DEVICE_PREFIX):
                 row = (await connection.execute(sa.select(tills).where(tills.c.token_fingerprint == key))).one_or_none()
                 if row is not None:
-                    return Caller(row.tenant_id, row.id, "live", frozenset(), till_id=row.id, outlet_id=row.outlet_id)
+                    return Caller(
+                        row.tenant_id, row.id, "live", frozenset(), till_id=row.id, outlet_id=row.outlet_id, kind="till"
+                    )
             else:
                 query = sa.select(api_keys).where(api_keys.c.fingerprint == key, api_keys.c.revoked_at.is_(None))
                 row = (await connection.execute(query)).one_or_none()

@@ -1,66 +1,36 @@
-"""The door of every call: request id, caller, log line, and errors turned into google.rpc.Status. Rules never see gRPC."""
+"""gRPC's way to the door: metadata in, reply headers out, errors as google.rpc.Status. Rules never see gRPC."""
 
 from __future__ import annotations
 
-import asyncio
-import re
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextvars import ContextVar
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import grpc
-import structlog
 from google.protobuf import any_pb2
 from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
-from cloud.platform import telemetry
+from cloud.platform import door
+from cloud.platform.calls import Call, Caller, caller
+from cloud.platform.door import Door
 from kernel import errors
-from kernel.ids import new_id
 
 if TYPE_CHECKING:
     Context = grpc.aio.ServicerContext[Any, Any]
 
+__all__ = ["Caller", "GrpcDoor", "caller", "status_of"]
+
 DOMAIN = "gipos"
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _OPEN_SERVICES = ("/grpc.health.v1.", "/grpc.reflection.")
 
-logger = structlog.get_logger()
+door.let_pass(grpc.aio.AbortError, grpc.aio.UsageError)
 
 
-@dataclass(frozen=True)
-class Caller:
-    """Who makes the call."""
-
-    tenant_id: str
-    key_id: str
-    mode: str
-    """"test" or "live"."""
-    scopes: frozenset[str]
-    till_id: str = ""
-    """Set when the caller is a till."""
-    outlet_id: str = ""
-
-
-_caller: ContextVar[Caller] = ContextVar("caller")
-
-
-def caller() -> Caller:
-    """The authenticated caller of the call being served."""
-    return _caller.get()
-
-
-Authenticate = Callable[[Mapping[str, str], str], Awaitable[Caller]]
-"""Metadata and method to caller; raises Unauthenticated or PermissionDenied."""
-
-
-class Door(grpc.aio.ServerInterceptor):
+class GrpcDoor(grpc.aio.ServerInterceptor):
     """Wraps every handler. Written against unary-unary, unary-stream and stream-stream, the three kinds we have."""
 
-    def __init__(self, authenticate: Authenticate) -> None:
-        self._authenticate = authenticate
+    def __init__(self, inside: Door) -> None:
+        self._door = inside
 
     async def intercept_service(
         self,
@@ -89,36 +59,20 @@ class Door(grpc.aio.ServerInterceptor):
             response_serializer=handler.response_serializer,
         )
 
-    async def _enter(self, method: str, context: Context) -> None:
+    def _arrive(self, method: str, context: Context) -> Call:
         metadata = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
-        given = metadata.get("x-request-id", "")
-        telemetry.request_id.set(given if _REQUEST_ID.fullmatch(given) else new_id("req"))
-        _caller.set(await self._authenticate(metadata, method))
+        return self._door.arrive(method, metadata, address_of(context.peer()))
 
     def _unary(self, method: str, inner: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
         async def serve(request: Any, context: Context) -> Any:
-            started = time.perf_counter()
-            outcome = "OK"
+            call = self._arrive(method, context)
             try:
-                await self._enter(method, context)
-                return await inner(request, context)
+                answer = await self._door.unary(call, inner, request, context)
             except errors.GiposError as error:
-                outcome = error.reason
-                await refuse(context, error)
-            except (asyncio.CancelledError, grpc.aio.AbortError, grpc.aio.UsageError):
-                outcome = "CANCELLED"
-                raise
-            except Exception as error:  # noqa: BLE001 (the last line of defence: logged here, answered with an id only)
-                outcome = "INTERNAL"
-                await refuse(context, unexpected(method, error))
-            finally:
-                logger.info(
-                    "rpc",
-                    method=method,
-                    outcome=outcome,
-                    ms=round((time.perf_counter() - started) * 1000, 1),
-                    tenant_id=who.tenant_id if (who := _caller.get(None)) else "",
-                )
+                await refuse(context, call, error)
+            if call.headers:
+                await context.send_initial_metadata(call.headers)
+            return answer
 
         return serve
 
@@ -126,36 +80,30 @@ class Door(grpc.aio.ServerInterceptor):
         self, method: str, inner: Callable[[Any, Any], AsyncIterator[Any]]
     ) -> Callable[[Any, Any], AsyncIterator[Any]]:
         async def serve(request: Any, context: Context) -> AsyncIterator[Any]:
+            call = self._arrive(method, context)
             try:
-                await self._enter(method, context)
-                logger.info("stream_opened", method=method, tenant_id=caller().tenant_id)
-                async for response in inner(request, context):
+                async for response in self._door.stream(call, inner, request, context):
                     yield response
             except errors.GiposError as error:
-                await refuse(context, error)
-            except (asyncio.CancelledError, grpc.aio.AbortError, grpc.aio.UsageError, GeneratorExit):
-                raise
-            except Exception as error:  # noqa: BLE001 (as above)
-                await refuse(context, unexpected(method, error))
-            finally:
-                logger.info("stream_closed", method=method)
+                await refuse(context, call, error)
 
         return serve
 
 
-def unexpected(method: str, error: Exception) -> errors.GiposError:
-    """What the caller hears of an error nobody foresaw: an id to quote. The log gets the rest."""
-    logger.error("rpc_failed", method=method, exc_info=error)
-    return errors.GiposError(
-        "Something went wrong on our side. Nothing is known to be changed; try again, or tell us the request id."
-    )
+def address_of(peer: str) -> str:
+    """The address within what gRPC calls a peer: `ipv4:127.0.0.1:50312` or `ipv6:%5B::1%5D:50312`."""
+    kind, _, rest = peer.partition(":")
+    if kind not in {"ipv4", "ipv6"}:
+        return ""
+    host = rest.rpartition(":")[0]
+    return host.replace("%5B", "").replace("%5D", "").strip("[]")
 
 
-async def refuse(context: Context, error: errors.GiposError) -> NoReturn:
-    """Ends the call with the error as google.rpc.Status: one ErrorInfo, the violations, the request id."""
+def status_of(error: errors.GiposError, request_id: str) -> status_pb2.Status:
+    """The error as google.rpc.Status: one ErrorInfo, the request id, the violations."""
     status = status_pb2.Status(code=error.code, message=error.message)
     info = error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=error.facts)
-    details: list[Any] = [info, error_details_pb2.RequestInfo(request_id=telemetry.request_id.get())]
+    details: list[Any] = [info, error_details_pb2.RequestInfo(request_id=request_id)]
     if error.violations:
         bad = error_details_pb2.BadRequest()
         for violation in error.violations:
@@ -165,7 +113,13 @@ async def refuse(context: Context, error: errors.GiposError) -> NoReturn:
         packed = any_pb2.Any()
         packed.Pack(detail)
         status.details.append(packed)
-    converted = rpc_status.to_status(status)
-    context.set_trailing_metadata(converted.trailing_metadata)
-    await context.abort(converted.code, converted.details, converted.trailing_metadata)
+    return status
+
+
+async def refuse(context: Context, call: Call, error: errors.GiposError) -> NoReturn:
+    """Ends the call with the error; its reply headers go out with the trailers."""
+    converted = rpc_status.to_status(status_of(error, call.request_id))
+    trailing = (*(converted.trailing_metadata or ()), *call.headers)
+    context.set_trailing_metadata(trailing)
+    await context.abort(converted.code, converted.details, trailing)
     raise AssertionError  # abort never returns

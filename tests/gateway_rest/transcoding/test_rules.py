@@ -98,6 +98,7 @@ def test_every_public_rpc_is_reachable_and_nothing_else() -> None:
         for file in installed.files.file
         if file.package == "gipos.v1"
         for service in file.service
+        if service.name != "OAuthService"  # it speaks forms; the gateway has routes of its own for it
         for method in service.method
     }
     assert reached == public

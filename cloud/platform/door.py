@@ -1,0 +1,131 @@
+"""The door of every call, whatever brought it: request id, caller, gates, log line, and no error that is not one of ours.
+
+gRPC (rpc.py) and calls within one process (local.py) are two ways to the same door.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from typing import Any, Protocol
+
+import structlog
+
+from cloud.platform import calls, telemetry
+from cloud.platform.calls import Call, Caller
+from kernel import errors
+from kernel.ids import new_id
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+logger = structlog.get_logger()
+
+Authenticate = Callable[[Call], Awaitable[Caller]]
+"""Call to caller; raises Unauthenticated or PermissionDenied. May add reply headers."""
+Serve = Callable[[], Awaitable[Any]]
+
+
+class Gate(Protocol):
+    """Stands between the door and every service: limits, audit. Gates are passed in order and left in reverse."""
+
+    async def unary(self, call: Call, serve: Serve) -> Any:
+        """Answers `await serve()`, or raises a GiposError before or after it."""
+
+    def stream(self, call: Call) -> AbstractAsyncContextManager[None]:
+        """Is held as long as a stream is open; entering may raise a GiposError."""
+
+
+class Door:
+    """Everything a call passes before and after its service."""
+
+    def __init__(self, authenticate: Authenticate, gates: Sequence[Gate] = ()) -> None:
+        self._authenticate = authenticate
+        self._gates = tuple(gates)
+
+    def arrive(self, method: str, metadata: Mapping[str, str], address: str) -> Call:
+        """Notes a call that has arrived; the code that serves it finds it by `calls.call()`."""
+        given = metadata.get("x-request-id", "")
+        call = Call(method, dict(metadata), address, given if _REQUEST_ID.fullmatch(given) else new_id("req"))
+        calls.current.set(call)
+        telemetry.request_id.set(call.request_id)
+        return call
+
+    async def unary(self, call: Call, inner: Callable[[Any, Any], Awaitable[Any]], request: Any, context: Any) -> Any:
+        """The answer of a service to a call that has arrived.
+
+        Raises:
+            GiposError: every failure, also those nobody foresaw; those are logged here and told by an id only.
+        """
+        started = time.perf_counter()
+        outcome = "OK"
+        try:
+            call.caller = await self._authenticate(call)
+            return await self._through(0, call, inner, request, context)
+        except errors.GiposError as error:
+            outcome = error.reason
+            raise
+        except asyncio.CancelledError:
+            outcome = "CANCELLED"
+            raise
+        except Exception as error:
+            if isinstance(error, tuple(_PASSING)):
+                outcome = "CANCELLED"
+                raise
+            outcome = "INTERNAL"
+            raise unexpected(call.method, error) from error
+        finally:
+            logger.info(
+                "rpc",
+                method=call.method,
+                outcome=outcome,
+                ms=round((time.perf_counter() - started) * 1000, 1),
+                tenant_id=call.caller.tenant_id if call.caller else "",
+            )
+
+    async def _through(
+        self, index: int, call: Call, inner: Callable[[Any, Any], Awaitable[Any]], request: Any, context: Any
+    ) -> Any:
+        if index == len(self._gates):
+            return await inner(request, context)
+        return await self._gates[index].unary(call, lambda: self._through(index + 1, call, inner, request, context))
+
+    async def stream(
+        self, call: Call, inner: Callable[[Any, Any], AsyncIterator[Any]], request: Any, context: Any
+    ) -> AsyncIterator[Any]:
+        """The answers of a streaming service; raises as `unary`."""
+        try:
+            async with AsyncExitStack() as gates:
+                call.caller = await self._authenticate(call)
+                for gate in self._gates:
+                    await gates.enter_async_context(gate.stream(call))
+                logger.info("stream_opened", method=call.method, tenant_id=call.caller.tenant_id)
+                async for response in inner(request, context):
+                    yield response
+        except (errors.GiposError, asyncio.CancelledError, GeneratorExit):
+            raise
+        except Exception as error:
+            if isinstance(error, tuple(_PASSING)):
+                raise
+            raise unexpected(call.method, error) from error
+        finally:
+            logger.info("stream_closed", method=call.method)
+
+
+_PASSING: list[type[BaseException]] = []
+"""What a transport raises to end a call from inside; it goes through the door untouched."""
+
+
+def let_pass(*kinds: type[BaseException]) -> None:
+    """Names exceptions of a transport that are no failures of a service."""
+    _PASSING.extend(kind for kind in kinds if kind not in _PASSING)
+
+
+def unexpected(method: str, error: Exception) -> errors.GiposError:
+    """What the caller hears of an error nobody foresaw: an id to quote. The log gets the rest."""
+    logger.error("rpc_failed", method=method, exc_info=error)
+    return errors.GiposError(
+        "Something went wrong on our side. Nothing is known to be changed; try again, or tell us the request id."
+    )
