@@ -9,9 +9,10 @@ import sys
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from scripts.benchmarks import sale
+from scripts.benchmarks import api, sale
 
 BENCHMARKS: dict[str, tuple[Callable[[], Awaitable[dict[str, Any]]], str]] = {
+    "api": (api.measure, "reads and durable writes by REST against Envoy's transcoder and against FastAPI with an ORM"),
     "sale": (sale.measure, "a sale of three lines by REST, end to end, against a bare commit"),
 }
 
