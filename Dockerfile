@@ -12,11 +12,14 @@ COPY cloud ./cloud
 COPY gateway_rest ./gateway_rest
 
 FROM python:3.11-slim
-RUN useradd --system --uid 10001 --no-create-home --shell /usr/sbin/nologin gipos
+# The cloud's secret key and the checkpoints of its audit log stay in /var/lib/gipos: keep it on a volume, and back it up.
+RUN useradd --system --uid 10001 --no-create-home --shell /usr/sbin/nologin gipos \
+    && install --directory --owner=gipos --mode=0700 /var/lib/gipos
 COPY --from=build /opt /opt
 ENV PATH=/opt/environment/bin:$PATH \
     PYTHONPATH=/opt/gipos:/opt/gipos/protos \
-    PYTHONUNBUFFERED=1
+    PYTHONUNBUFFERED=1 \
+    GIPOS_DATA_DIR=/var/lib/gipos
 WORKDIR /opt/gipos
 USER gipos
 EXPOSE 8080 8081

@@ -1,4 +1,4 @@
-"""`python -m cloud serve | migrate | demo`."""
+"""`python -m cloud serve | migrate | demo | api-key | audit verify | keys rewrap`."""
 
 from __future__ import annotations
 
@@ -23,13 +23,24 @@ def main() -> int:
     merchant = commands.add_parser("demo", help="make the demo merchant, once")
     merchant.add_argument("--state", type=Path, required=True, help="file for its ids and keys")
     merchant.add_argument("--webhook-url", default="", help="address of a webhook receiver to subscribe")
+    audit = commands.add_parser("audit", help="prove that the audit log is as it was written")
+    audit.add_argument("what", choices=["verify"])
+    audit.add_argument("--tenant", default="", help="only this merchant (all by default)")
+    audit.add_argument("--file", type=Path, help="an exported log, one entry a line; needs the key, but no database")
+    keys = commands.add_parser("keys", help="secret keys: rewrap after a rotation")
+    keys.add_argument("what", choices=["rewrap"])
+    key = commands.add_parser("api-key", help="make an API key for a merchant and print it, the only way to a first live key")
+    key.add_argument("--tenant", required=True, help="the merchant, as GET /api/v1/me names it")
+    key.add_argument("--mode", choices=["test", "live"], default="live", help="for which of its data (default live)")
+    key.add_argument("--name", default="Operator", help="what the merchant sees in the list of keys (default Operator)")
     arguments = parser.parse_args()
 
     # After --help, which need not load the world.
     import sqlalchemy as sa
-    from sqlalchemy.engine import make_url
 
     from cloud import demo, server
+    from cloud.platform import database
+    from cloud.platform.keyring import KeysUnusable
 
     telemetry.configure("cloud")
     settings = Settings()
@@ -38,18 +49,19 @@ def main() -> int:
             asyncio.run(server.serve(settings, arguments.host, arguments.port))
         elif arguments.command == "migrate":
             asyncio.run(_migrate(settings))
+        elif arguments.command == "audit":
+            return asyncio.run(_verify(settings, arguments.tenant, arguments.file))
+        elif arguments.command == "keys":
+            asyncio.run(_rewrap(settings))
+        elif arguments.command == "api-key":
+            return asyncio.run(_api_key(settings, arguments.tenant, arguments.mode, arguments.name))
         else:
             asyncio.run(_demo(settings, arguments.state, arguments.webhook_url))
-    except (server.PortTaken, server.BackgroundEnded, DatabaseFailed) as error:
+    except (server.PortTaken, server.BackgroundEnded, DatabaseFailed, KeysUnusable) as error:
         sys.stderr.write(f"{error}\n")
         return 1
     except (sa.exc.DBAPIError, sa.exc.DatabaseError) as error:
-        reason = str(getattr(error, "orig", error)).splitlines()[0]
-        where = settings.database_url or f"in {settings.data_dir / 'postgres'}"
-        sys.stderr.write(
-            f"The database {make_url(where).render_as_string() if settings.database_url else where} cannot be used ({reason}). "
-            "Bring it back from a backup; a demo starts anew when its folder is removed.\n"
-        )
+        sys.stderr.write(database.complaint(settings.database_url, settings.data_dir / "postgres", error) + "\n")
         return 1
     except demo.StateDamaged as error:
         sys.stderr.write(f"{error}\n")
@@ -67,8 +79,50 @@ async def _migrate(settings: Settings) -> None:
 async def _demo(settings: Settings, state: Path, webhook_url: str) -> None:
     from cloud import demo, server
 
-    async with server.connected(settings) as database:
+    async with server.connected(settings) as (database, _):
         await demo.create(database, state, webhook_url)
+
+
+async def _api_key(settings: Settings, tenant_id: str, mode: str, name: str) -> int:
+    from cloud import server
+    from cloud.accounts import api_keys, merchants
+    from kernel.errors import NotFound
+
+    async with server.connected(settings) as (database, _):
+        try:
+            half = await merchants.half(database, tenant_id, mode, by_operator=True)
+        except NotFound as error:
+            sys.stderr.write(f"{error}\n")
+            return 1
+        async with database.transaction(half) as tx:
+            made = await api_keys.create(tx, name, mode=mode)
+    sys.stdout.write(f"{made}\n")
+    return 0
+
+
+async def _rewrap(settings: Settings) -> None:
+    from cloud import server
+    from cloud.platform import sealing
+
+    async with server.connected(settings) as (database, keyring), database.across_tenants() as connection:
+        count = await sealing.rewrap(connection, keyring)
+        sys.stdout.write(f"{count} merchants' keys are wrapped with {keyring.current.id.hex()} now.\n")
+
+
+async def _verify(settings: Settings, tenant_id: str, file: Path | None) -> int:
+    from cloud import server
+    from cloud.audit import commands
+    from cloud.platform import keyring as keyrings
+    from cloud.platform.keyring import KeysUnusable
+
+    folder = settings.audit_dir or settings.data_dir / "audit"
+    if file is None:
+        async with server.connected(settings) as (database, keyring):
+            return await commands.verify(database, keyring, folder, tenant_id, sys.stdout)
+    ring = keyrings.find(settings)
+    if ring is None:
+        raise KeysUnusable("An export can only be proved with the secret key. Set GIPOS_SECRET_KEY_FILE to a copy of secret.key.")
+    return commands.verify_file(file, ring, folder, sys.stdout)
 
 
 if __name__ == "__main__":

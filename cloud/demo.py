@@ -10,6 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from cloud.accounts import api_keys, outlets
+from cloud.limits import plans
 from cloud.platform.database import Database, Transaction
 from cloud.webhooks import endpoints
 from gipos.v1.accounts_pb2 import Outlet
@@ -46,6 +47,10 @@ _OUTLETS = (
 )
 
 
+CONTRACT = plans.Plan("enterprise", None, 100_000, 1000)
+"""What the demo merchant may use: enough that a benchmark measures the platform and not the limits."""
+
+
 class StateDamaged(Exception):
     """The file with the demo merchant's keys cannot be read; the text says what to do."""
 
@@ -60,6 +65,8 @@ async def create(database: Database, state: Path, webhook_url: str) -> None:
     async with database.transaction(tenant_id) as tx:
         if made is None:
             made = await _merchant(tx)
+        # Agreed anew each time, so that the demo merchant of an older release can be measured as well.
+        await plans.agree(tx, CONTRACT)
         if webhook_url and made.get("webhook_url") != webhook_url:
             if made.get("webhook_id"):
                 await endpoints.delete(tx, made["webhook_id"])

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 import structlog
 
+from cloud.accounts import changes, oauth_flows
+from cloud.limits import usage
 from cloud.platform import idempotency
 from cloud.platform.database import Database
 
@@ -23,7 +25,8 @@ class Every:
     """Returns how much it did, for the log."""
 
 
-JOBS: Sequence[Every] = (Every(3600, idempotency.forget_old),)
+_ACCOUNTS = (Every(3600, changes.forget_old), Every(3600, oauth_flows.forget_old))
+JOBS: Sequence[Every] = (Every(3600, idempotency.forget_old), Every(86_400, usage.forget_old), *_ACCOUNTS)
 
 
 async def run(database: Database) -> None:

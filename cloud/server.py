@@ -15,17 +15,23 @@ import structlog
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from cloud import reactions, schedule
+from cloud import protection, reactions, schedule
 from cloud.accounts.authentication import Authentication
-from cloud.accounts.servicer import AccountServicer
+from cloud.accounts.servicer import AccountServicer, ApiKeyServicer, OAuthClientServicer, OAuthServicer
+from cloud.audit.recording import Recorder
+from cloud.audit.sealing import Sealer
+from cloud.audit.servicer import AuditServicer
 from cloud.catalog.servicer import ProductServicer
 from cloud.customers.servicer import CustomerServicer
 from cloud.events.servicer import EventServicer
 from cloud.inventory import levels
 from cloud.inventory.servicer import InventoryServicer
-from cloud.platform import schema
+from cloud.limits.gate import Limits
+from cloud.limits.servicer import UsageServicer
 from cloud.platform.database import Database
 from cloud.platform.door import Door
+from cloud.platform.keyring import Keyring
+from cloud.platform.local import LocalServer
 from cloud.platform.postgres import EmbeddedPostgres
 from cloud.platform.rpc import GrpcDoor
 from cloud.platform.wakeups import Wakeups
@@ -38,6 +44,8 @@ from gipos.edge.v1 import link_pb2, link_pb2_grpc
 from gipos.v1 import (
     accounts_pb2,
     accounts_pb2_grpc,
+    audit_pb2,
+    audit_pb2_grpc,
     catalog_pb2,
     catalog_pb2_grpc,
     customers_pb2,
@@ -46,8 +54,12 @@ from gipos.v1 import (
     events_pb2_grpc,
     inventory_pb2,
     inventory_pb2_grpc,
+    keys_pb2,
+    keys_pb2_grpc,
     sales_pb2,
     sales_pb2_grpc,
+    usage_pb2,
+    usage_pb2_grpc,
     webhooks_pb2,
     webhooks_pb2_grpc,
 )
@@ -89,6 +101,8 @@ class Cloud:
     """A running cloud."""
 
     port: int
+    local: LocalServer
+    """The same services for callers in this process."""
     database: Database
     drain: Callable[[], None]
     failed: asyncio.Event
@@ -102,73 +116,109 @@ async def running(settings: Settings, *, host: str = "127.0.0.1", port: int = 0)
     Raises:
         PortTaken: the port is in use.
         DatabaseFailed: the embedded PostgreSQL cannot start.
+        KeysUnusable: the secret keys are missing, or not those of the database.
     """
-    async with _database_url(settings) as url:
-        await schema.migrate(url)
-        database = Database(url, connections=settings.database_connections)
+    async with (
+        _database_url(settings) as url,
+        protection.opened(url, settings, connections=settings.database_connections) as (database, keyring),
+    ):
+        checkpoints = settings.audit_dir or settings.data_dir / "audit"
+        recorder, sealer = Recorder(database), Sealer(database, keyring, checkpoints)
         wakeups = Wakeups(database)
         dispatcher = Dispatcher(database, private_addresses=settings.webhook_private_addresses)
         database.react(before_commit=reactions.BEFORE_COMMIT, after_commit=reactions.after_commit(wakeups, dispatcher))
-        link = EdgeLinkServicer(database, wakeups)
-        server, health_servicer, names = _server(database, wakeups, link, private=settings.webhook_private_addresses)
+        limits = Limits(database, connections=settings.database_connections)
+        link = EdgeLinkServicer(database, wakeups, limits.count_till_messages)
+        private = settings.webhook_private_addresses
+        audit = AuditServicer(database, keyring, checkpoints)
+        authentication = Authentication(database, wakeups, trusted_proxies=settings.trusted_proxies.split(","))
+        door = Door(authentication, [limits, recorder], recorder.refused, authentication.hold)
+        server, local, health_servicer, names = _server(
+            door, authentication, database, wakeups, link, audit, private=private, together=settings.coalesced_writes
+        )
         try:
             bound = server.add_insecure_port(f"{host}:{port}")
         except RuntimeError as error:
-            await database.close()
             raise PortTaken(
                 f"Port {port} on {host} is taken by another program. Stop it, or choose another port with --port."
             ) from error
         failed = asyncio.Event()
-        background = [asyncio.create_task(work) for work in (wakeups.run(), dispatcher.run(), schedule.run(database))]
+        works = (
+            *(wakeups.run(), dispatcher.run(), limits.run(), schedule.run(database), recorder.run(), sealer.run()),
+            authentication.run(),
+        )
+        background = [asyncio.create_task(work) for work in works]
         on_end = partial(_ended, failed)
         for task in background:
             task.add_done_callback(on_end)
         await server.start()
         for name in ("", *names):
             await health_servicer.set(name, health_pb2.HealthCheckResponse.SERVING)
+        local.is_serving = True
         logger.info("cloud_serving", host=host, port=bound)
         try:
-            yield Cloud(bound, database, link.drain, failed)
+            yield Cloud(bound, local, database, link.drain, failed)
         finally:
             for task in background:
                 task.remove_done_callback(on_end)  # from here on they are meant to end
             await health_servicer.enter_graceful_shutdown()
             link.drain()
-            await server.stop(settings.drain_seconds)
+            await asyncio.gather(local.stop(settings.drain_seconds), server.stop(settings.drain_seconds))
             await dispatcher.stop(settings.drain_seconds)
             for task in background:
                 task.cancel()
             await asyncio.gather(*background, return_exceptions=True)
+            await limits.stop()
+            await authentication.stop()
             await database.close()
             logger.info("cloud_stopped")
 
 
 def _server(
-    database: Database, wakeups: Wakeups, link: EdgeLinkServicer, *, private: bool
-) -> tuple[grpc.aio.Server, health.aio.HealthServicer, list[str]]:
-    server = grpc.aio.server(interceptors=[GrpcDoor(Door(Authentication(database)))], options=OPTIONS)
+    door: Door,
+    authentication: Authentication,
+    database: Database,
+    wakeups: Wakeups,
+    link: EdgeLinkServicer,
+    audit: AuditServicer,
+    *,
+    private: bool,
+    together: bool,
+) -> tuple[grpc.aio.Server, LocalServer, health.aio.HealthServicer, list[str]]:
+    server, local = grpc.aio.server(interceptors=[GrpcDoor(door)], options=OPTIONS), LocalServer(door)
     services: list[tuple[Callable[[Any, Any], None], Any, Any]] = [
         (accounts_pb2_grpc.add_AccountServiceServicer_to_server, AccountServicer(database), accounts_pb2),
-        (catalog_pb2_grpc.add_ProductServiceServicer_to_server, ProductServicer(database, levels.open_stock), catalog_pb2),
+        (
+            catalog_pb2_grpc.add_ProductServiceServicer_to_server,
+            ProductServicer(database, levels.open_stock, together=together),
+            catalog_pb2,
+        ),
         (inventory_pb2_grpc.add_InventoryServiceServicer_to_server, InventoryServicer(database), inventory_pb2),
         (customers_pb2_grpc.add_CustomerServiceServicer_to_server, CustomerServicer(database), customers_pb2),
-        (sales_pb2_grpc.add_SaleServiceServicer_to_server, SaleServicer(database), sales_pb2),
+        (sales_pb2_grpc.add_SaleServiceServicer_to_server, SaleServicer(database, together=together), sales_pb2),
         (
             webhooks_pb2_grpc.add_WebhookServiceServicer_to_server,
             WebhookServicer(database, private_addresses=private),
             webhooks_pb2,
         ),
         (events_pb2_grpc.add_EventServiceServicer_to_server, EventServicer(database, wakeups), events_pb2),
+        (usage_pb2_grpc.add_UsageServiceServicer_to_server, UsageServicer(database), usage_pb2),
+        (audit_pb2_grpc.add_AuditServiceServicer_to_server, audit, audit_pb2),
+        (keys_pb2_grpc.add_ApiKeyServiceServicer_to_server, ApiKeyServicer(database, authentication), keys_pb2),
+        (keys_pb2_grpc.add_OAuthClientServiceServicer_to_server, OAuthClientServicer(database, authentication), keys_pb2),
+        (keys_pb2_grpc.add_OAuthServiceServicer_to_server, OAuthServicer(database, authentication), keys_pb2),
         (link_pb2_grpc.add_EdgeLinkServiceServicer_to_server, link, link_pb2),
     ]
     names = [health.SERVICE_NAME, reflection.SERVICE_NAME]
     for add, servicer, module in services:
         add(servicer, server)
-        names += [service.full_name for service in module.DESCRIPTOR.services_by_name.values()]
+        add(servicer, local)
+        every = (service.full_name for service in module.DESCRIPTOR.services_by_name.values())
+        names += [name for name in every if name not in names]
     health_servicer = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
     reflection.enable_server_reflection(names, server)
-    return server, health_servicer, names
+    return server, local, health_servicer, names
 
 
 @asynccontextmanager
@@ -200,13 +250,11 @@ async def serve(settings: Settings, host: str, port: int) -> None:
 
 
 @asynccontextmanager
-async def connected(settings: Settings) -> AsyncIterator[Database]:
-    """Just the database, migrated, for commands that do one thing."""
-    async with _database_url(settings) as url:
-        await schema.migrate(url)
-        database = Database(url, connections=2)
+async def connected(settings: Settings) -> AsyncIterator[tuple[Database, Keyring]]:
+    """Just the database, migrated, and its keys, for commands that do one thing."""
+    async with (
+        _database_url(settings) as url,
+        protection.opened(url, settings, connections=2) as (database, keyring),
+    ):
         database.react(before_commit=reactions.BEFORE_COMMIT, after_commit=())
-        try:
-            yield database
-        finally:
-            await database.close()
+        yield database, keyring

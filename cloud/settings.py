@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -15,10 +16,23 @@ class Settings(BaseSettings):
     database_url: str = ""
     """postgresql://user@host/database of a server of your own (15 or newer). Empty: PostgreSQL is embedded in data_dir."""
     data_dir: Path = Path("var")
-    """Where the embedded PostgreSQL keeps its files."""
+    """Where the embedded PostgreSQL keeps its files, and where the secret key and the checkpoints of the audit log are."""
+    secret_key: str = Field(default="", repr=False)
+    """base64 of 32 random bytes: what secrets and personal data in the database are sealed with, the same for every process on
+    one database. Empty: the file of secret_key_file, or secret.key in data_dir, which is made on the first start."""
+    secret_key_file: Path | None = None
+    """A file with the key, or with several, a line each, the current one first."""
+    secret_keys: str = Field(default="", repr=False)
+    """Several keys separated by commas, the current one first: the others open what was sealed before a rotation."""
+    audit_dir: Path | None = None
+    """Where signed checkpoints of the audit log are appended, best on another volume. Empty: audit in data_dir."""
     database_connections: int = 16
     """How many connections each of the two pools may open."""
+    trusted_proxies: str = "127.0.0.0/8,::1"
+    """Addresses and networks of gateways, separated by commas: what they say about a client's address is believed."""
     webhook_private_addresses: bool = False
     """Whether webhooks may point to loopback and private addresses. For development only."""
+    coalesced_writes: bool = True
+    """Whether new products and sales that wait at the same moment share a transaction. Off, each has one of its own."""
     drain_seconds: float = 5.0
     """How long calls in flight may take to finish when the process is asked to stop."""

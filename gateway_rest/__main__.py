@@ -6,7 +6,10 @@ import argparse
 import contextlib
 import signal
 import socket
+import ssl
 import sys
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import structlog
 import uvicorn
@@ -14,7 +17,9 @@ from pydantic import ValidationError
 
 from gateway_rest import contract, logs
 from gateway_rest.app import Gateway
-from gateway_rest.channel import GrpcChannel
+from gateway_rest.channel import Channel, GrpcChannel
+from gateway_rest.connections import limited
+from gateway_rest.limits import Limits
 from gateway_rest.settings import Settings
 
 logger = structlog.get_logger()
@@ -33,21 +38,25 @@ class Server(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-def configured(gateway: Gateway, *, graceful_seconds: int) -> uvicorn.Config:
+def configured(
+    gateway: Gateway, *, graceful_seconds: int, tls_cert: str = "", tls_key: str = "", ping_seconds: float = 20
+) -> uvicorn.Config:
     """How uvicorn serves the gateway; used by tests as well, so that they meet the same server."""
     return uvicorn.Config(
         gateway,
         loop="uvloop",
-        http="httptools",
+        http=limited(gateway.limits),
         ws="websockets-sansio",
         ws_max_size=64 * 1024,
-        ws_ping_interval=20,
-        ws_ping_timeout=20,
+        ws_ping_interval=ping_seconds,
+        ws_ping_timeout=ping_seconds,
+        ssl_certfile=tls_cert or None,
+        ssl_keyfile=tls_key or None,
         lifespan="on",
         log_config=None,
         access_log=False,
         server_header=False,
-        # Whoever called is told to the cloud by the gateway itself, which appends to the chain instead of believing it.
+        # Which proxies are believed is decided by the gateway itself (see forwarding).
         proxy_headers=False,
         timeout_keep_alive=65,
         timeout_graceful_shutdown=graceful_seconds,
@@ -75,37 +84,93 @@ def bind(host: str, port: int) -> socket.socket:
     return listener
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Runs until SIGTERM or SIGINT; answers the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m gateway_rest", description="REST for the GiPos cloud.")
+class Unstartable(Exception):
+    """It cannot start; the text is for whoever starts it."""
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options that every program with a gateway in it has."""
     parser.add_argument("--host", help="address to listen on (GIPOS_GATEWAY_HOST, 127.0.0.1)")
     parser.add_argument("--port", type=int, help="port to listen on (GIPOS_GATEWAY_PORT, 8080)")
-    parser.add_argument("--cloud", metavar="HOST:PORT", help="gRPC address of the cloud (GIPOS_CLOUD_ADDRESS, 127.0.0.1:8081)")
-    given = {name: value for name, value in vars(parser.parse_args(arguments)).items() if value is not None}
+    parser.add_argument("--tls-cert", metavar="FILE", help="PEM file with certificate and chain (GIPOS_GATEWAY_TLS_CERT)")
+    parser.add_argument("--tls-key", metavar="FILE", help="PEM file with the private key (GIPOS_GATEWAY_TLS_KEY)")
+    parser.add_argument(
+        "--trusted-proxies",
+        metavar="NETWORKS",
+        help="addresses or networks whose forwarding headers are believed, with commas (GIPOS_GATEWAY_TRUSTED_PROXIES)",
+    )
+
+
+def prepared(given: Mapping[str, Any]) -> tuple[Settings, socket.socket]:
+    """The settings with these options, and where it listens.
+
+    Raises:
+        Unstartable: a setting is not valid, a file cannot be used, or the address is taken.
+    """
     try:
         settings = Settings(**given)
         if not settings.cloud.rpartition(":")[2].isdecimal():
-            return _complain(f'The address of the cloud must be host:port, not "{settings.cloud}".')
-        listener = bind(settings.host, settings.port)
+            raise Unstartable(f'The address of the cloud must be host:port, not "{settings.cloud}".')
+        if settings.tls_cert and (problem := _unusable(settings.tls_cert, settings.tls_key)):
+            raise Unstartable(problem)
+        return settings, bind(settings.host, settings.port)
     except ValidationError as error:
         first = error.errors()[0]
-        return _complain(f"The setting {first['loc'][0]} is not valid: {first['msg']}.")
+        name = f"setting {first['loc'][0]}" if first["loc"] else "combination of settings"
+        raise Unstartable(f"The {name} is not valid: {first['msg'].removeprefix('Value error, ')}.") from error
     except OSError as error:
         wanted = f"{given.get('host', settings.host)}:{settings.port}"
-        return _complain(f"Cannot listen on {wanted}: {error.strerror}. Stop what uses it, or choose another with --port.")
+        sentence = f"Cannot listen on {wanted}: {error.strerror}. Stop what uses it, or choose another with --port."
+        raise Unstartable(sentence) from error
+
+
+def made(settings: Settings, connect: Callable[[], Channel]) -> tuple[Gateway, uvicorn.Config]:
+    """The gateway of these settings on a channel, and how it is served.
+
+    Raises:
+        Unstartable: the contract was not compiled.
+    """
     try:
-        gateway = Gateway(contract.installed(), lambda: GrpcChannel(settings.cloud))
+        installed = contract.installed()
     except contract.ContractMissing as error:
+        raise Unstartable(str(error)) from error
+    gateway = Gateway(installed, connect, limits=Limits(body_bytes=settings.body_limit), proxies=settings.proxies)
+    config = configured(gateway, graceful_seconds=settings.graceful_seconds, tls_cert=settings.tls_cert, tls_key=settings.tls_key)
+    return gateway, config
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs until SIGTERM or SIGINT; answers the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m gateway_rest", description="REST for the GiPos cloud.")
+    add_options(parser)
+    parser.add_argument("--cloud", metavar="HOST:PORT", help="gRPC address of the cloud (GIPOS_CLOUD_ADDRESS, 127.0.0.1:8081)")
+    try:
+        settings, listener = prepared(
+            {name: value for name, value in vars(parser.parse_args(arguments)).items() if value is not None}
+        )
+        gateway, config = made(settings, lambda: GrpcChannel(settings.cloud))
+    except Unstartable as error:
         return _complain(str(error))
     logs.configure()
     host, port = listener.getsockname()[:2]
     logger.info("gateway_started", host=host, port=port, cloud=settings.cloud)
     # uvicorn repeats the signal after it has stopped; by then, and before it listens to it, the answer is a plain exit.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    server = Server(configured(gateway, graceful_seconds=settings.graceful_seconds), gateway)
+    server = Server(config, gateway)
     with contextlib.suppress(KeyboardInterrupt):
         server.run(sockets=[listener])
     return 0
+
+
+def _unusable(certificate: str, key: str) -> str:
+    """What is wrong with the TLS files; empty when nothing is."""
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, "")
+    except ssl.SSLError as error:
+        return f"The certificate {certificate} and the key {key} cannot be used together: {error.reason or error}."
+    except OSError as error:
+        return f"Cannot read the certificate {certificate} or the key {key}: {error.strerror}."
+    return ""
 
 
 def _complain(sentence: str) -> int:

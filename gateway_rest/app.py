@@ -7,18 +7,27 @@ from collections.abc import Callable
 import structlog
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import BaseRoute
 
-from gateway_rest import copy, docs, errors, health, openapi
+from gateway_rest import copy, docs, errors, health, oauth, openapi
 from gateway_rest.channel import Channel
 from gateway_rest.contract import Contract
 from gateway_rest.errors import Problem, Refusal
+from gateway_rest.forwarding import Proxies
+from gateway_rest.limits import Limits
 from gateway_rest.metrics import Metrics
-from gateway_rest.transcoding import rules, websockets
-from gateway_rest.transcoding.exchanges import Exchange, Receive, Scope, Send
+from gateway_rest.transcoding import origins, retirements, rules, websockets
+from gateway_rest.transcoding.exchanges import Exchange, Message, Receive, Scope, Send
 from gateway_rest.transcoding.streams import KEEP_ALIVE_SECONDS
 from gateway_rest.transcoding.transcoder import Transcoder
+from gateway_rest.versions import Versions
+
+STRICT_TRANSPORT = (b"strict-transport-security", b"max-age=31536000")
+"""Sent with every answer that goes out by TLS: a year long, browsers do not try without (RFC 6797)."""
 
 logger = structlog.get_logger()
 
@@ -30,9 +39,26 @@ class Gateway:
     """
 
     def __init__(
-        self, contract: Contract, connect: Callable[[], Channel], *, keep_alive_seconds: float = KEEP_ALIVE_SECONDS
+        self,
+        contract: Contract,
+        connect: Callable[[], Channel],
+        *,
+        keep_alive_seconds: float = KEEP_ALIVE_SECONDS,
+        limits: Limits | None = None,
+        proxies: Proxies | None = None,
     ) -> None:
+        """Makes it ready to start.
+
+        Raises:
+            RuleError: a route of the contract cannot be served.
+        """
         self._rules = rules.load(contract.files, contract.pool, contract.packages)
+        for binding in self._rules.bindings:
+            retirements.headers(binding)
+        self._versions = Versions(self._rules)
+        self._needs_credentials = contract.needs_credentials
+        self._proxies = proxies or Proxies()
+        self.limits = limits or Limits()
         self._document = openapi.document(contract, self._rules)
         self._connect = connect
         self._keep_alive_seconds = keep_alive_seconds
@@ -46,11 +72,27 @@ class Gateway:
         for warning in self._rules.warnings:
             logger.warning("route_warning", detail=warning)
         self._channel = self._connect()
-        self._transcoder = Transcoder(self._rules, self._channel, self.metrics, keep_alive_seconds=self._keep_alive_seconds)
-        self._screens = Starlette(
-            routes=[*docs.routes(self._document, openapi.TITLE), *health.routes(self._channel, self.metrics)],
-            exception_handlers={HTTPException: _refused, Refusal: _refused, Exception: _failed},
+        self._transcoder = Transcoder(
+            self._rules,
+            self._channel,
+            self.metrics,
+            keep_alive_seconds=self._keep_alive_seconds,
+            limits=self.limits,
+            needs_credentials=self._needs_credentials,
         )
+        self._screens = Starlette(
+            routes=self._routes(self._channel),
+            middleware=[Middleware(GZipMiddleware, minimum_size=1024)],
+            exception_handlers={HTTPException: self._refused, Refusal: self._refused, Exception: _failed},
+        )
+
+    def _routes(self, channel: Channel) -> list[BaseRoute]:
+        """What is no method of the contract. Everything that speaks HTTP in its own way gets its line here."""
+        return [
+            *docs.routes(self._document),
+            *health.routes(channel, self.metrics),
+            *oauth.routes(channel, self.limits),
+        ]
 
     def drain(self) -> None:
         """Lets live streams end, so that a stop does not wait for them."""
@@ -70,14 +112,35 @@ class Gateway:
             return
         assert self._transcoder is not None
         assert self._screens is not None
+        if self._proxies:
+            try:
+                self._proxies.settle(scope)
+            except Refusal as refusal:
+                await _turn_away(Exchange(scope, receive, send), refusal)
+                return
+        if scope.get("scheme") == "https":
+            send = _by_tls(send)
         if await self._transcoder.serve(scope, receive, send):
             return
         if scope["type"] == "websocket":
-            exchange = Exchange(scope, receive, send)
-            problem = Refusal(404, "ROUTE_NOT_FOUND", path=_shown(scope)).problem
-            await websockets.refuse(exchange, problem, is_browser=False, subprotocol=None)
+            await _turn_away(Exchange(scope, receive, send), self._missing("GET", scope))
             return
         await self._screens(scope, receive, send)
+
+    def _missing(self, method: str, scope: Scope) -> Refusal:
+        return self._versions.missing(method, scope.get("raw_path") or scope["path"].encode(), _shown(scope))
+
+    async def _refused(self, request: Request, error: Exception) -> Response:
+        if isinstance(error, Refusal):
+            return _respond(request, error.problem)
+        assert isinstance(error, HTTPException)
+        if error.status_code == 405:
+            allowed = (error.headers or {}).get("Allow", "GET")
+            facts = {"method": request.method, "allowed": allowed}
+            return _respond(request, Refusal(405, "METHOD_NOT_ALLOWED", headers=[(b"allow", allowed.encode())], **facts).problem)
+        if error.status_code == 404:
+            return _respond(request, self._missing(request.method, request.scope).problem)
+        return _respond(request, Problem(error.status_code, "HTTP_ERROR", ""))
 
     async def _live(self, receive: Receive, send: Send) -> None:
         while True:
@@ -96,29 +159,35 @@ def _shown(scope: Scope) -> str:
     return path[:200].encode("ascii", "replace").decode()
 
 
+async def _turn_away(exchange: Exchange, refusal: Refusal) -> None:
+    """Refuses before anything looked at the request."""
+    if exchange.is_socket:
+        await exchange.receive()  # websocket.connect
+        await websockets.refuse(exchange, refusal.problem, is_browser=False, subprotocol=None)
+    else:
+        await exchange.refuse(refusal.problem)
+
+
+def _by_tls(send: Send) -> Send:
+    async def strictly(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] = [*message.get("headers", ()), STRICT_TRANSPORT]
+        await send(message)
+
+    return strictly
+
+
 def _respond(request: Request, problem: Problem) -> Response:
     exchange = Exchange(request.scope, request.receive, _unused)
     language = copy.choose(exchange.headers.get(b"accept-language"))
     headers = {name.decode(): value.decode() for name, value in problem.headers}
-    headers |= {"x-request-id": exchange.request_id, "content-language": language, "vary": "accept-language"}
+    headers |= {name.decode(): value.decode("latin-1") for name, value in origins.readable(exchange.headers)}
+    headers |= {"x-request-id": exchange.request_id, "content-language": language, "vary": "accept-language, origin"}
     return Response(problem.encode(exchange.request_id, language), problem.status, headers, errors.CONTENT_TYPE.decode())
 
 
 async def _unused(_: object) -> None:
     raise AssertionError("answers of screens are sent by Starlette")
-
-
-async def _refused(request: Request, error: Exception) -> Response:
-    if isinstance(error, Refusal):
-        return _respond(request, error.problem)
-    assert isinstance(error, HTTPException)
-    if error.status_code == 405:
-        allowed = (error.headers or {}).get("Allow", "GET")
-        facts = {"method": request.method, "allowed": allowed}
-        return _respond(request, Refusal(405, "METHOD_NOT_ALLOWED", headers=[(b"allow", allowed.encode())], **facts).problem)
-    if error.status_code == 404:
-        return _respond(request, Refusal(404, "ROUTE_NOT_FOUND", path=_shown(request.scope)).problem)
-    return _respond(request, Problem(error.status_code, "HTTP_ERROR", ""))
 
 
 async def _failed(request: Request, error: Exception) -> Response:

@@ -31,12 +31,37 @@ _OPTIONS: list[tuple[str, Any]] = [
 ]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Reply:
-    """A unary answer."""
+    """A unary answer. Whoever gets it only reads it: inside one process it may be shared."""
 
     message: Message
     metadata: ReplyMetadata
+
+
+class PrintedReply(Reply):
+    """An answer that came printed: `json` is exactly what the codec prints of the message, which is made only if asked for."""
+
+    __slots__ = ("_made", "_make", "etag", "json", "next_page_token")
+
+    def __init__(
+        self, json: bytes, etag: str, next_page_token: str, make: Callable[[], Message], metadata: ReplyMetadata
+    ) -> None:
+        self.json = json
+        self.etag = etag
+        """The message's own; empty when it has none."""
+        self.next_page_token = next_page_token
+        """As above."""
+        self.metadata = metadata
+        self._make = make
+        self._made: Message | None = None
+
+    @property
+    def message(self) -> Message:  # type: ignore[override]  # a field of Reply, worked out when asked for
+        """The message."""
+        if self._made is None:
+            self._made = self._make()
+        return self._made
 
 
 class CallFailed(Exception):
@@ -66,7 +91,10 @@ class Stream(Protocol):
 
 
 UnaryCall = Callable[[Message, Metadata, float], Awaitable[Reply]]
-"""Request, metadata and seconds to an answer. Raises CallFailed. Cancelling the task cancels the call."""
+"""Request, metadata and seconds to an answer. Raises CallFailed. Cancelling the task cancels the call.
+
+The request belongs to the call from then on: inside one process it is handed over as it is.
+"""
 StreamCall = Callable[[Message, Metadata], Stream]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +13,8 @@ from google.protobuf.descriptor_pb2 import FileDescriptorSet
 import gipos
 
 PACKAGE = "gipos.v1"
-"""The only package REST can reach."""
+_PUBLIC = re.compile(r"gipos\.v[1-9][0-9]*")
+"""The packages REST can reach, a version of the API each. Another one appears by its .proto file alone."""
 
 
 class ContractMissing(Exception):
@@ -27,6 +29,8 @@ class Contract:
     """With source information: comments are the documentation."""
     pool: descriptor_pool.DescriptorPool
     packages: tuple[str, ...] = (PACKAGE,)
+    needs_credentials: bool = False
+    """Whether every call needs a key or a token, so that the gateway can refuse one without before it reads the body."""
 
 
 def installed() -> Contract:
@@ -42,7 +46,8 @@ def installed() -> Contract:
     else:
         raise ContractMissing("gipos/api.binpb is missing; compile the contract with scripts/build_protos.py.")
     files = FileDescriptorSet.FromString(file.read_bytes())
+    packages = sorted({item.package for item in files.file if _PUBLIC.fullmatch(item.package)})
     for item in files.file:
-        if item.package == PACKAGE:
+        if item.package in packages:
             importlib.import_module(item.name.removesuffix(".proto").replace("/", ".") + "_pb2")
-    return Contract(files, descriptor_pool.Default())
+    return Contract(files, descriptor_pool.Default(), tuple(packages), needs_credentials=True)

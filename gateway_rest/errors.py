@@ -39,7 +39,25 @@ HTTP_STATUS: dict[int, int] = {
 CONTENT_TYPE = b"application/problem+json"
 STALE = {"ETAG_MISMATCH", "VERSION_CONFLICT"}
 
-_CODES = {400: 3, 401: 16, 403: 7, 404: 5, 405: 12, 406: 3, 408: 4, 409: 10, 412: 10, 413: 11, 415: 3, 422: 9, 429: 8, 501: 12}
+_CODES = {
+    400: 3,
+    401: 16,
+    403: 7,
+    404: 5,
+    405: 12,
+    406: 3,
+    408: 4,
+    409: 10,
+    412: 10,
+    413: 11,
+    414: 11,
+    415: 3,
+    422: 9,
+    429: 8,
+    431: 11,
+    501: 12,
+    504: 4,
+}
 _PLAIN_REASONS: dict[int, str] = {
     code_pb2.UNAVAILABLE: "SERVICE_UNREACHABLE",
     code_pb2.DEADLINE_EXCEEDED: "DEADLINE_EXCEEDED",
@@ -67,6 +85,8 @@ class Problem:
     headers: tuple[tuple[bytes, bytes], ...] = ()
     code: int = 0
     """The google.rpc.Code, for WebSocket close codes."""
+    policies: tuple[str, ...] = ()
+    """The limits that were reached, by their names in RateLimit-Policy."""
 
     def body(self, request_id: str, language: str) -> dict[str, Any]:
         """The JSON object."""
@@ -74,14 +94,16 @@ class Problem:
         worded = copy.detail(language, self.reason, facts)
         if self.reason == "VALIDATION_FAILED" and not self.violations:
             worded = None
+        reached = {"violated_policies": list(self.policies)} if self.policies else {}
         return {
-            "type": f"urn:gipos:error:{self.reason.lower().replace('_', '-')}",
+            "type": f"/docs/errors#{self.reason.lower().replace('_', '-')}",
             "title": copy.title(language, self.reason, self.status),
             "status": self.status,
             "detail": worded or self.detail or copy.title(language, self.reason, self.status),
             "reason": self.reason,
             "request_id": request_id,
             "errors": list(self.violations),
+            **reached,
         }
 
     def encode(self, request_id: str, language: str) -> bytes:
@@ -92,12 +114,14 @@ class Problem:
 class Refusal(Exception):
     """The gateway itself refuses the request."""
 
-    def __init__(self, status: int, reason: str, headers: Iterable[tuple[bytes, bytes]] = (), **facts: str) -> None:
+    def __init__(
+        self, status: int, reason: str, headers: Iterable[tuple[bytes, bytes]] = (), detail: str = "", **facts: str
+    ) -> None:
         super().__init__(reason)
         self.problem = Problem(
             status=status,
             reason=reason,
-            detail="",
+            detail=detail,
             facts=facts,
             headers=tuple(headers),
             code=_CODES.get(status, code_pb2.UNAVAILABLE),
@@ -112,12 +136,20 @@ def from_json(refusal: JsonRefused) -> Problem:
     return Problem(400, "VALIDATION_FAILED", refusal.message, {}, _listed(refusal), (), 3)
 
 
+def unidentified() -> Refusal:
+    """A request without any credential. Told before its body is read; whether a credential is right, the cloud decides."""
+    # RFC 6750 §3.1: no error code when the caller may simply not have known that one is needed.
+    challenge = (b"www-authenticate", b'Bearer realm="gipos"')
+    detail = "An API key is missing. Send the header Authorization: Bearer gipos_test_… or gipos_live_…."
+    return Refusal(401, "UNAUTHENTICATED", headers=[challenge], detail=detail)
+
+
 def internal() -> Problem:
     """An accident of ours. The log knows more, the caller gets the request id."""
     return Problem(500, "INTERNAL", "", code=code_pb2.INTERNAL)
 
 
-HTTP_BY_REASON = {"IDEMPOTENCY_MISMATCH": 422, "NOT_REFUNDABLE": 409, "LIMIT_REACHED": 409}
+HTTP_BY_REASON = {"IDEMPOTENCY_MISMATCH": 422, "NOT_REFUNDABLE": 409, "LIMIT_REACHED": 409, "KEY_ENDED": 409, "LOCK_OUT": 409}
 """Where HTTP has a better word than the gRPC code's."""
 
 
@@ -128,7 +160,7 @@ def from_call(failed: CallFailed, *, if_match: bool = False, body_field: str = "
     HTTP body is, which callers never wrote and must not see in paths.
     """
     status = failed.status
-    info, bad, retry, words = _details(status)
+    info, bad, retry, words, quota = _details(status)
     if info is None or not info.reason:
         return _plain(status)
     http = HTTP_BY_REASON.get(info.reason, HTTP_STATUS.get(status.code, 500))
@@ -145,7 +177,7 @@ def from_call(failed: CallFailed, *, if_match: bool = False, body_field: str = "
     headers: list[tuple[bytes, bytes]] = []
     if http == 401:
         headers.append((b"www-authenticate", _challenge(info.reason, status.message)))
-    if http in {429, 503}:
+    if http in {429, 503} or retry is not None:
         headers.append((b"retry-after", _retry_after(retry, failed)))
     return Problem(
         status=http,
@@ -155,6 +187,7 @@ def from_call(failed: CallFailed, *, if_match: bool = False, body_field: str = "
         violations=violations,
         headers=tuple(headers),
         code=status.code,
+        policies=tuple(violation.subject for violation in quota.violations) if quota is not None else (),
     )
 
 
@@ -180,12 +213,14 @@ def _details(
     error_details_pb2.BadRequest | None,
     error_details_pb2.RetryInfo | None,
     error_details_pb2.LocalizedMessage | None,
+    error_details_pb2.QuotaFailure | None,
 ]:
     info, bad = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest()
     retry, words = error_details_pb2.RetryInfo(), error_details_pb2.LocalizedMessage()
+    quota = error_details_pb2.QuotaFailure()
     has: set[int] = set()
     for detail in status.details:
-        for item in (info, bad, retry, words):
+        for item in (info, bad, retry, words, quota):
             if detail.Is(describe(type(item))) and detail.Unpack(item):
                 has.add(id(item))
     return (
@@ -193,6 +228,7 @@ def _details(
         bad if id(bad) in has else None,
         retry if id(retry) in has else None,
         words if id(words) in has else None,
+        quota if id(quota) in has else None,
     )
 
 

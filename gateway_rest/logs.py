@@ -2,28 +2,41 @@
 
 from __future__ import annotations
 
+import asyncio
+import atexit
 import logging
+import os
 import sys
+from collections.abc import Callable
+from contextvars import Context
 from typing import Any
 
 import orjson
 import structlog
 
+from kernel.loglines import Lines, LineWriter
+
+
+class _Nowhere:
+    """The end of structlog's chain: the lines are written already."""
+
+    def msg(self, _message: str) -> None:
+        pass
+
+    info = warning = error = critical = exception = debug = msg
+
 
 def configure(level: int = logging.INFO) -> None:
-    """Sets up structlog, and routes what libraries log to the same place."""
-    shared: list[Any] = [structlog.processors.add_log_level, structlog.processors.TimeStamper(fmt="iso", utc=True)]
+    """Sets up structlog, and routes what libraries log to the same place. Lines are written several at a time, soon."""
+    lines = Lines(_write, _later)
+    atexit.register(lines.flush)
     structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            *shared,
-            structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(serializer=lambda value, **_: orjson.dumps(value, default=str)),
-        ],
+        processors=[LineWriter(lines, {})],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.BytesLoggerFactory(sys.stderr.buffer),
+        logger_factory=lambda *_: _Nowhere(),
         cache_logger_on_first_use=True,
     )
+    shared: list[Any] = [structlog.processors.add_log_level, structlog.processors.TimeStamper(fmt="iso", utc=True)]
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
@@ -36,3 +49,20 @@ def configure(level: int = logging.INFO) -> None:
         )
     )
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+
+
+def _write(data: bytes) -> None:
+    try:
+        descriptor = sys.stderr.fileno()
+        while data:
+            data = data[os.write(descriptor, data) :]
+    except (OSError, ValueError):
+        pass  # nobody reads the log any more; the work goes on
+
+
+def _later(seconds: float, call: Callable[[], None]) -> bool:
+    try:
+        asyncio.get_running_loop().call_later(seconds, call, context=Context())
+    except RuntimeError:
+        return False
+    return True

@@ -36,6 +36,10 @@ class GiposError(Exception):
         self.violations = tuple(violations)
         self.facts = facts
         """Every variable in the message, for programs."""
+        self.retry_seconds = 0.0
+        """When trying again makes sense, in seconds from now; 0 when there is nothing to say."""
+        self.policies: tuple[str, ...] = ()
+        """The names of the limits that were reached."""
 
 
 class Invalid(GiposError):
@@ -89,6 +93,53 @@ class PermissionDenied(GiposError):
 
     code = code_pb2.PERMISSION_DENIED
     reason = "PERMISSION_DENIED"
+
+
+class OriginNotAllowed(PermissionDenied):
+    """A web page of another origin called with a key that does not name it."""
+
+    reason = "ORIGIN_NOT_ALLOWED"
+
+
+class AddressNotAllowed(PermissionDenied):
+    """The key may not be used from this address."""
+
+    reason = "IP_NOT_ALLOWED"
+
+
+class KeyEnded(GiposError):
+    """The key was revoked or has expired, so it cannot be changed any more."""
+
+    code = code_pb2.FAILED_PRECONDITION
+    reason = "KEY_ENDED"
+
+
+class LockOut(GiposError):
+    """Afterwards nobody could manage the merchant's keys."""
+
+    code = code_pb2.FAILED_PRECONDITION
+    reason = "LOCK_OUT"
+
+
+class RateLimited(GiposError):
+    """Too many requests in too short a time."""
+
+    code = code_pb2.RESOURCE_EXHAUSTED
+    reason = "RATE_LIMITED"
+
+
+class QuotaExceeded(GiposError):
+    """The requests that the plan allows in a day are used up."""
+
+    code = code_pb2.RESOURCE_EXHAUSTED
+    reason = "QUOTA_EXCEEDED"
+
+
+class TooManyConcurrent(GiposError):
+    """Too many requests of one merchant at the same time."""
+
+    code = code_pb2.RESOURCE_EXHAUSTED
+    reason = "CONCURRENCY_LIMITED"
 
 
 class IdempotencyMismatch(GiposError):

@@ -32,6 +32,7 @@ PRODUCT_DELETED: EventType[Product] = EventType("product.deleted", "product", "A
 INVENTORY_UPDATED: EventType[Level] = EventType("inventory.updated", "inventory", "The stock of a product in an outlet changed.")
 CUSTOMER_CREATED: EventType[Customer] = EventType("customer.created", "customer", "A customer was added.")
 CUSTOMER_UPDATED: EventType[Customer] = EventType("customer.updated", "customer", "A customer was changed.")
+CUSTOMER_DELETED: EventType[Customer] = EventType("customer.deleted", "customer", "A customer was erased.")
 SALE_CREATED: EventType[Sale] = EventType("sale.created", "sale", "A sale was recorded.")
 SALE_COMPLETED: EventType[Sale] = EventType("sale.completed", "sale", "A sale is paid in full.")
 SALE_REFUNDED: EventType[Sale] = EventType("sale.refunded", "sale", "A sale was given back, whole or in part.")
@@ -40,7 +41,7 @@ EVENT_TYPES = {
     event_type.name: event_type
     for event_type in (
         PRODUCT_CREATED, PRODUCT_UPDATED, PRODUCT_DELETED, INVENTORY_UPDATED, CUSTOMER_CREATED, CUSTOMER_UPDATED,
-        SALE_CREATED, SALE_COMPLETED, SALE_REFUNDED,
+        CUSTOMER_DELETED, SALE_CREATED, SALE_COMPLETED, SALE_REFUNDED,
     )
 }  # fmt: skip
 

@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import os
+import re
 import shutil
+import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import pytest
 import sqlalchemy as sa
 
+from cloud import demo, server
 from cloud.platform import schema
 from cloud.platform.database import Database
+from cloud.platform.keyring import Keyring
 from cloud.platform.postgres import EmbeddedPostgres
+from cloud.settings import Settings
 
+ROOT = Path(__file__).resolve().parents[1]
 _numbers = count(1)
 
 
@@ -59,9 +69,66 @@ async def database_url(postgres_url: str) -> AsyncIterator[str]:
 @pytest.fixture
 async def database(database_url: str) -> AsyncIterator[Database]:
     """The pools on a fresh database."""
-    database = Database(database_url, connections=8)
+    database = Database(database_url, connections=8, keyring=Keyring.random())
     yield database
     await database.close()
+
+
+@dataclass
+class CloudProcess:
+    """A cloud in a process of its own, to be killed."""
+
+    process: asyncio.subprocess.Process
+    port: int
+
+    async def kill(self) -> None:
+        """SIGKILL: it gets no chance to say anything."""
+        if self.process.returncode is None:
+            self.process.kill()
+        await self.process.wait()
+
+
+@dataclass
+class Fleet:
+    """A fresh database with the demo merchant, for clouds in processes of their own."""
+
+    url: str
+    folder: Path
+    made: dict[str, Any]
+    clouds: list[CloudProcess] = field(default_factory=list)
+
+    @property
+    def auth(self) -> list[tuple[str, str]]:
+        return [("authorization", f"Bearer {self.made['api_key']}")]
+
+    async def start(self) -> CloudProcess:
+        """Another replica, serving."""
+        environment = os.environ | {"GIPOS_DATABASE_URL": self.url, "GIPOS_DATA_DIR": str(self.folder / "data")}
+        path = self.folder / f"cloud-{next(_numbers)}.log"
+        with path.open("wb") as log:
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "cloud", "serve", "--port", "0"), env=environment, stderr=log, cwd=ROOT
+            )
+        cloud = CloudProcess(process, 0)
+        self.clouds.append(cloud)
+        async with asyncio.timeout(60):
+            while (found := re.search(rb'^.*"cloud_serving".*$', path.read_bytes(), re.MULTILINE)) is None:
+                assert process.returncode is None, path.read_text()
+                await asyncio.sleep(0.05)
+        cloud.port = json.loads(found[0])["port"]
+        return cloud
+
+
+@pytest.fixture
+async def fleet(database_url: str, tmp_path: Path) -> AsyncIterator[Fleet]:
+    """Real processes on one database; those that are left are killed at the end."""
+    state = tmp_path / "demo.json"
+    async with server.connected(Settings(database_url=database_url, data_dir=tmp_path / "data")) as (database, _):
+        await demo.create(database, state, "")
+    fleet = Fleet(database_url, tmp_path, json.loads(state.read_text()))
+    yield fleet
+    for cloud in fleet.clouds:
+        await cloud.kill()
 
 
 @pytest.fixture

@@ -1,112 +1,267 @@
-"""Who is calling. REST and gRPC callers pass this one door: a key or token becomes a caller with a tenant and scopes."""
+"""Who is calling. REST and gRPC callers pass this one door: a key or token becomes a caller with a tenant and scopes.
+
+Whoever was here within the last minute is recognised from memory, which changes.py keeps honest. That way is kept as short as it
+can be: every call takes it.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import math
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 
-import sqlalchemy as sa
-
-from cloud.accounts.api_keys import DEVICE_PREFIX, LIVE_PREFIX, TEST_PREFIX
-from cloud.accounts.tables import api_keys, tills
-from cloud.platform.calls import READS, Call, Caller
+from cloud.accounts import credentials
+from cloud.accounts.attempts import MALFORMED, Attempts
+from cloud.accounts.changes import Changes
+from cloud.accounts.credentials import Known
+from cloud.accounts.uses import Uses
+from cloud.platform import peers
+from cloud.platform.calls import NOBODY, Call, Caller
 from cloud.platform.database import Database
-from kernel.errors import PermissionDenied, Unauthenticated
-from kernel.signatures import fingerprint, is_key
+from cloud.platform.wakeups import Wakeups
+from kernel.errors import AddressNotAllowed, OriginNotAllowed, PermissionDenied, Unauthenticated
+from kernel.scopes import scope_of
+from kernel.signatures import DEVICE_PREFIX
 
-CACHE_SECONDS = 5.0
-"""How long a look-up is believed; a revoked key works at most this much longer."""
+__all__ = ["Authentication", "scope_of"]
+
+CACHE_SECONDS = 60.0
+"""How long a look-up is believed when nobody says that anything changed."""
+UNSEEN_SECONDS = 1.0
+"""How long it is believed when it cannot be known whether anything changed: so much longer a revoked key works at most."""
 CACHE_SIZE = 10_000
+TRUSTED_PROXIES = ("127.0.0.0/8", "::1")
 
-_SERVICES = {
-    "AccountService": "outlets",
-    "ProductService": "products",
-    "InventoryService": "inventory",
-    "CustomerService": "customers",
-    "SaleService": "sales",
-    "WebhookService": "webhooks",
-    "EventService": "events",
-    "ApiKeyService": "api_keys",
-    "OAuthClientService": "api_keys",
-    "OAuthService": "api_keys",
-    "UsageService": "usage",
-    "AuditService": "audit",
-}
-_NO_SCOPE = {"/gipos.v1.AccountService/GetCaller"}
+OPEN = frozenset(
+    f"/gipos.v1.OAuthService/{name}" for name in ("IssueToken", "RevokeToken", "IntrospectToken", "PrepareAuthorization")
+)
+"""Methods that identify their callers themselves. They are served for calls.NOBODY."""
 _LINK = "/gipos.edge.v1."
-
-
-def scope_of(method: str) -> str:
-    """The scope a public method needs, for example "products:write"; empty when being known is enough."""
-    if method in _NO_SCOPE:
-        return ""
-    service, name = method.rsplit(".", 1)[1].split("/")
-    return f"{_SERVICES[service]}:{'read' if name.startswith(READS) else 'write'}"
+_TILLS_ONLY = "a till"
+"""What the link needs instead of a scope."""
 
 
 class Authentication:
-    """Resolves keys and tokens, with a short memory."""
+    """Resolves keys and tokens, with a memory."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(
+        self,
+        database: Database,
+        wakeups: Wakeups,
+        *,
+        trusted_proxies: Sequence[str] = TRUSTED_PROXIES,
+    ) -> None:
         self._database = database
-        self._cache: dict[bytes, tuple[float, Caller]] = {}
+        self._wakeups = wakeups
+        self._address_of = peers.resolver(trusted_proxies)
+        self._needs: dict[str, str] = {}
+        # By the credential itself: hashing it each time would cost as much as all the rest. It never leaves the memory of the
+        # process, where the calls' own metadata holds it anyway, and a dict compares only what has the same keyed 64-bit hash.
+        self._known: dict[str, Known] = {}
+        self._by_subject: dict[str, set[str]] = {}
+        self._uses = Uses(database)
+        self._looking: dict[str, asyncio.Task[Known]] = {}
+        self._changed = 0
+        self._streams: dict[str, list[Call]] = {}
+        self.changes = Changes(database, wakeups, self._forget)
+        self.failures = Attempts("failed sign-ins", 30, 1, time.monotonic)
+        """Unknown keys and wrong client secrets."""
+        self._device_failures = Attempts("failed sign-ins", 30, 1, time.monotonic)
+        """Tills apart: an integration with an old key must not keep the till beside it from connecting."""
+        self._open_calls = Attempts("requests to OAuth", 100, 10, time.monotonic)
+
+    async def run(self) -> None:
+        """Hears of changes and writes uses, until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.changes.run())
+            tasks.create_task(self._uses.run())
+
+    async def stop(self) -> None:
+        """Writes what is still in memory. Called when no more calls come."""
+        await self._uses.flush()
 
     async def __call__(self, call: Call) -> Caller:
-        """The caller of a call.
+        """The caller of a call; also settles the call's address.
 
         Raises:
-            Unauthenticated: no key, not a key, unknown or revoked.
-            PermissionDenied: the key lacks the scope.
+            Unauthenticated: no key, not a key, unknown, expired or revoked.
+            RateLimited: too many of these from this address.
+            PermissionDenied: the key lacks the scope, or may not be used from this address or web page.
         """
+        metadata = call.metadata
+        call.address = address = self._address_of(call.address, metadata.get("x-forwarded-for", ""))
         method = call.method
-        caller = await self._resolve(_credential(call.metadata))
-        if method.startswith(_LINK):
-            if not caller.till_id:
-                raise PermissionDenied("Only a till with its device token may open a link.")
-            return caller
-        if caller.till_id:
-            raise PermissionDenied("A device token opens the link only. Use an API key for this call.")
-        scope = scope_of(method)
-        if scope and scope not in caller.scopes:
-            raise PermissionDenied(f"This key lacks the scope {scope}. Use a key that has it.", scope=scope)
-        return caller
-
-    async def _resolve(self, credential: str) -> Caller:
-        key = fingerprint(credential)
-        cached = self._cache.get(key)
+        need = self._needs.get(method)
+        if need is None:
+            if method in OPEN:
+                return self._nobody(call)
+            need = self._needs[method] = _TILLS_ONLY if method.startswith(_LINK) else scope_of(method)
+        authorization = metadata.get("authorization", "")
+        credential = authorization[7:] if authorization[:7] == "Bearer " else ""
+        known = self._known.get(credential)
+        if known is None:
+            credential = _credential(metadata)
+            known = self._known.get(credential)
         now = time.monotonic()
-        if cached is not None and now - cached[0] < CACHE_SECONDS:
-            return cached[1]
-        caller = await self._look_up(credential, key)
-        if len(self._cache) >= CACHE_SIZE:
-            self._cache.clear()
-        self._cache[key] = (now, caller)
+        if known is None or not self._holds(known, now):
+            known = await self._identify(call, credential, known)
+        caller = call.caller = known.caller  # known from here on, so that a refusal is told of somebody
+        if caller.till_id:
+            if need is not _TILLS_ONLY:
+                raise PermissionDenied("A device token opens the link only. Use an API key for this call.")
+            return caller
+        if need is _TILLS_ONLY:
+            raise PermissionDenied("Only a till with its device token may open a link.")
+        if known.networks and not self._is_near(known, address):
+            self._note_foreign(known, address)
+        use = known.use
+        if use is not None:
+            use.used_at = now
+            use.address = address
+        origin = metadata.get("origin")
+        if origin is not None:
+            _check_origin(call, known, origin)
+        if need and need not in caller.scopes:
+            raise PermissionDenied(f"This key lacks the scope {need}. Use a key that has it.", scope=need)
         return caller
 
-    async def _look_up(self, credential: str, key: bytes) -> Caller:
-        # The index on the hash does the comparing: timing it tells nothing about a key, only about its SHA-256.
-        async with self._database.across_tenants() as connection:
-            if credential.startswith(DEVICE_PREFIX):
-                row = (await connection.execute(sa.select(tills).where(tills.c.token_fingerprint == key))).one_or_none()
-                if row is not None:
-                    return Caller(
-                        row.tenant_id, row.id, "live", frozenset(), till_id=row.id, outlet_id=row.outlet_id, kind="till"
-                    )
-            else:
-                query = sa.select(api_keys).where(api_keys.c.fingerprint == key, api_keys.c.revoked_at.is_(None))
-                row = (await connection.execute(query)).one_or_none()
-                if row is not None:
-                    return Caller(row.tenant_id, row.id, row.mode, frozenset(row.scopes))
-        raise Unauthenticated("The key is unknown or was revoked. Check that it was copied whole.")
+    @asynccontextmanager
+    async def hold(self, call: Call) -> AsyncIterator[None]:
+        """Is held as long as a stream of an authenticated call is open. When its key or token changes or ends, the stream ends.
+
+        Whoever still may opens it again, and goes on where it was.
+        """
+        credential = _credential(call.metadata)
+        known = self._known.get(credential) or await self._identify(call, credential, None)
+        left = known.ends_at - time.monotonic()
+        timer = asyncio.get_running_loop().call_later(left, self._end, call) if math.isfinite(left) else None
+        try:
+            for subject in known.subjects:
+                self._streams.setdefault(subject, []).append(call)
+            yield
+        finally:
+            if timer is not None:
+                timer.cancel()
+            for subject in known.subjects:
+                # By identity: two calls may look the same.
+                rest = [other for other in self._streams.pop(subject, ()) if other is not call]
+                if rest:
+                    self._streams[subject] = rest
+
+    def _end(self, call: Call) -> None:
+        # Nothing is cancelled: a stream that is in the middle of sending could not be ended properly any more.
+        call.refusal = Unauthenticated("The key was changed or has ended while the stream was open. Open it again.")
+        if call.caller is not None:
+            self._wakeups.touch(call.caller.tenant_id, {})
+
+    def _holds(self, known: Known, now: float) -> bool:
+        found_at, looked_at = known.found_at, self.changes.looked_at
+        return (
+            now < known.ends_at
+            and now - found_at < CACHE_SECONDS
+            and (now - looked_at < UNSEEN_SECONDS or now - found_at < UNSEEN_SECONDS)
+        )
+
+    def _nobody(self, call: Call) -> Caller:
+        self._open_calls.require(call)
+        self._open_calls.count(call)
+        self.failures.require(call)
+        return NOBODY
+
+    async def _identify(self, call: Call, credential: str, stale: Known | None) -> Known:
+        if not credential:
+            raise Unauthenticated("An API key is missing. Send the header Authorization: Bearer gipos_test_… or gipos_live_….")
+        failures = self._device_failures if credential.startswith(DEVICE_PREFIX) else self.failures
+        if stale is None:
+            failures.require(call)
+        if not credentials.is_credential(credential):
+            failures.count(call, MALFORMED)
+            raise Unauthenticated("This is not a key: its checksum is wrong. Check that it was copied whole.")
+        looking = self._looking.get(credential)
+        if looking is None:
+            # Many calls of one key arrive at once; one look serves them all, and none of them can cancel it for the others.
+            looking = self._looking[credential] = asyncio.create_task(self._look_up(credential))
+            looking.add_done_callback(lambda task: self._looked(credential, task))
+        try:
+            return await asyncio.shield(looking)
+        except Unauthenticated:
+            failures.count(call)
+            raise
+
+    async def _look_up(self, credential: str) -> Known:
+        changed = self._changed
+        try:
+            async with self._database.identifying() as connection:
+                known = await credentials.look_up(connection, credential)
+        except Unauthenticated:
+            self._drop(credential)
+            raise
+        if known.caller.kind == "api_key":
+            known.use = self._uses.of(known.caller.tenant_id, known.caller.key_id)
+        if changed == self._changed:  # else what was read may be of yesterday: good for the calls that wait, not to be kept
+            self._remember(credential, known)
+        return known
+
+    def _looked(self, credential: str, task: asyncio.Task[Known]) -> None:
+        self._looking.pop(credential, None)
+        if not task.cancelled():
+            task.exception()  # told to whoever waits; if all of them have left, nobody misses it
+
+    def _remember(self, credential: str, known: Known) -> None:
+        self._drop(credential)
+        while len(self._known) >= CACHE_SIZE:
+            self._drop(next(iter(self._known)))
+        self._known[credential] = known
+        for subject in known.subjects:
+            self._by_subject.setdefault(subject, set()).add(credential)
+
+    def _drop(self, credential: str) -> None:
+        known = self._known.pop(credential, None)
+        if known is None:
+            return
+        for subject in known.subjects:
+            rest = self._by_subject.get(subject, set())
+            rest.discard(credential)
+            if not rest:
+                self._by_subject.pop(subject, None)
+
+    def _forget(self, subject_ids: Iterable[str]) -> None:
+        self._changed += 1
+        for subject_id in subject_ids:
+            for call in self._streams.get(subject_id, ()):
+                self._end(call)
+            for credential in list(self._by_subject.get(subject_id, ())):
+                self._drop(credential)
+
+    def _is_near(self, known: Known, address: str) -> bool:
+        near = known.near.get(address)
+        if near is None:
+            if len(known.near) >= CACHE_SIZE:
+                known.near.clear()
+            near = known.near[address] = peers.is_within(address, known.networks)
+        return near
+
+    def _note_foreign(self, known: Known, address: str) -> None:
+        if known.use is not None:
+            known.use.foreign_count += 1
+        if not known.is_dry_run:
+            where = address or "(unknown)"
+            message = f"This key may not be used from the address {where}. Add it to allowed_addresses, or use another key."
+            raise AddressNotAllowed(message, ip=where)
+
+
+def _check_origin(call: Call, known: Known, origin: str) -> None:
+    if origin not in known.origins and "*" not in known.origins:
+        raise OriginNotAllowed(
+            f"This key may not be used from web pages of {origin[:200]}. Add it to allowed_origins, or call from your server.",
+            origin=origin[:200],
+        )
+    call.headers.append(("access-control-allow-origin", origin))
 
 
 def _credential(metadata: Mapping[str, str]) -> str:
-    authorization = metadata.get("authorization", "")
-    scheme, _, value = authorization.partition(" ")
+    scheme, _, value = metadata.get("authorization", "").partition(" ")
     credential = value.strip() if scheme.lower() == "bearer" else ""
-    credential = credential or metadata.get("x-api-key", "").strip()
-    if not credential:
-        raise Unauthenticated("An API key is missing. Send the header Authorization: Bearer gipos_test_… or gipos_live_….")
-    if not any(is_key(credential, prefix) for prefix in (LIVE_PREFIX, TEST_PREFIX, DEVICE_PREFIX)):
-        raise Unauthenticated("This is not a key: its checksum is wrong. Check that it was copied whole.")
-    return credential
+    return credential or metadata.get("x-api-key", "").strip()

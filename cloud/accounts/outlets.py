@@ -7,13 +7,16 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cloud.accounts.tables import outlets, tenants, tills
 from cloud.platform import log
-from cloud.platform.database import Transaction
+from cloud.platform.database import Announcing, Transaction
 from gipos.v1.accounts_pb2 import Outlet, Till
 from gipos.v1.catalog_pb2 import TaxClass
 from kernel.business_days import TIME_ZONES
 from kernel.errors import Invalid, NotFound, Violation
 from kernel.ids import new_id
 from kernel.signatures import fingerprint
+
+_SHOPS = sa.text("SELECT id, time_zone, prices_include_tax FROM outlets WHERE tenant_id = :tenant_id")
+_TAX_CLASS = sa.text("SELECT tax_class FROM tenants WHERE tenant_id = :tenant_id")
 
 
 async def create(tx: Transaction, draft: Outlet) -> Outlet:
@@ -121,7 +124,22 @@ async def tenant(connection: AsyncConnection, tenant_id: str) -> tuple[str, TaxC
     return row.name, row.tax_class
 
 
-async def create_tenant(tx: Transaction, name: str, tax_class: TaxClass.ValueType) -> None:
-    """Adds the merchant this transaction belongs to and opens its lane in the log."""
-    await tx.connection.execute(sa.insert(tenants).values(tenant_id=tx.tenant_id, name=name, tax_class=tax_class))
+async def shops(tx: Announcing) -> dict[str, Outlet]:
+    """The outlets by id, with what a sale takes from them: time zone and whether prices include tax. No tills."""
+    return {
+        outlet_id: Outlet(id=outlet_id, time_zone=time_zone, prices_include_tax=prices_include_tax)
+        for outlet_id, time_zone, prices_include_tax in await tx.run(_SHOPS, tenant_id=tx.tenant_id)
+    }
+
+
+async def tax_class(tx: Announcing) -> TaxClass.ValueType:
+    """The tax class of products that name none."""
+    ((value,),) = await tx.run(_TAX_CLASS, tenant_id=tx.tenant_id)
+    return value  # type: ignore[no-any-return]  # a small number of that enum
+
+
+async def create_tenant(tx: Transaction, name: str, tax_class: TaxClass.ValueType, mode: str = "test") -> None:
+    """Adds the merchant this transaction belongs to, for test or live data, and opens its lane in the log."""
+    row = {"tenant_id": tx.tenant_id, "name": name, "tax_class": tax_class, "mode": mode}
+    await tx.connection.execute(sa.insert(tenants).values(row))
     await log.add_lane(tx.connection, tx.tenant_id, log.TENANT_LANE)

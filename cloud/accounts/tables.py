@@ -14,6 +14,8 @@ tenants = sa.Table(
     sa.Column("name", sa.Text, nullable=False),
     sa.Column("tax_class", sa.SmallInteger, nullable=False),
     sa.Column("created_at", sa.TIMESTAMP(timezone=True), server_default=sa.func.now()),
+    sa.Column("mode", sa.Text, nullable=False),
+    sa.Column("sibling_id", sa.Text, nullable=False, server_default=""),
 )
 
 outlets = sa.Table(
@@ -53,5 +55,88 @@ api_keys = sa.Table(
     sa.Column("fingerprint", sa.LargeBinary, nullable=False),
     sa.Column("scopes", ARRAY(sa.Text), nullable=False),
     sa.Column("created_at", sa.TIMESTAMP(timezone=True), server_default=sa.func.now()),
+    sa.Column("revoked_at", sa.TIMESTAMP(timezone=True)),
+    sa.Column("hint", sa.Text, nullable=False),
+    sa.Column("allowed_addresses", ARRAY(sa.Text), nullable=False),
+    sa.Column("addresses_dry_run", sa.Boolean, nullable=False),
+    sa.Column("allowed_origins", ARRAY(sa.Text), nullable=False),
+    sa.Column("expires_at", sa.TIMESTAMP(timezone=True)),
+    sa.Column("predecessor_id", sa.Text, nullable=False, server_default=""),
+    sa.Column("successor_id", sa.Text, nullable=False, server_default=""),
+    sa.Column("requests_per_second", sa.Integer, nullable=False),
+)
+
+credential_uses = sa.Table(
+    "credential_uses",
+    metadata,
+    sa.Column("tenant_id", sa.Text, primary_key=True),
+    sa.Column("subject_id", sa.Text, primary_key=True),
+    sa.Column("last_used_at", sa.TIMESTAMP(timezone=True)),
+    sa.Column("last_used_address", sa.Text, nullable=False),
+    sa.Column("foreign_count", sa.BigInteger, nullable=False),
+)
+
+credential_changes = sa.Table(
+    "credential_changes",
+    metadata,
+    sa.Column("tenant_id", sa.Text, primary_key=True),
+    sa.Column("subject_id", sa.Text, primary_key=True),
+    sa.Column("changed_at", sa.TIMESTAMP(timezone=True), nullable=False),
+)
+
+oauth_clients = sa.Table(
+    "oauth_clients",
+    metadata,
+    sa.Column("tenant_id", sa.Text, primary_key=True),
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("mode", sa.Text, nullable=False),
+    sa.Column("scopes", ARRAY(sa.Text), nullable=False),
+    sa.Column("grant_types", ARRAY(sa.Text), nullable=False),
+    sa.Column("redirect_uris", ARRAY(sa.Text), nullable=False),
+    sa.Column("secret_fingerprint", sa.LargeBinary),
+    sa.Column("is_public", sa.Boolean, nullable=False),
+    sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False),
+    sa.Column("deleted_at", sa.TIMESTAMP(timezone=True)),
+)
+
+oauth_grants = sa.Table(
+    "oauth_grants",
+    metadata,
+    sa.Column("tenant_id", sa.Text, primary_key=True),
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("client_id", sa.Text, nullable=False),
+    sa.Column("key_id", sa.Text, nullable=False),
+    sa.Column("scopes", ARRAY(sa.Text), nullable=False),
+    sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False),
+    sa.Column("revoked_at", sa.TIMESTAMP(timezone=True)),
+)
+
+oauth_codes = sa.Table(
+    "oauth_codes",
+    metadata,
+    sa.Column("tenant_id", sa.Text, primary_key=True),
+    sa.Column("fingerprint", sa.LargeBinary, primary_key=True),
+    sa.Column("grant_id", sa.Text, nullable=False),
+    sa.Column("client_id", sa.Text, nullable=False),
+    sa.Column("redirect_uri", sa.Text, nullable=False),
+    sa.Column("challenge", sa.Text, nullable=False),
+    sa.Column("expires_at", sa.TIMESTAMP(timezone=True), nullable=False),
+    sa.Column("used_at", sa.TIMESTAMP(timezone=True)),
+)
+
+oauth_tokens = sa.Table(
+    "oauth_tokens",
+    metadata,
+    sa.Column("tenant_id", sa.Text, primary_key=True),
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("kind", sa.SmallInteger, nullable=False),
+    sa.Column("fingerprint", sa.LargeBinary, nullable=False),
+    sa.Column("client_id", sa.Text, nullable=False),
+    sa.Column("grant_id", sa.Text, nullable=False),
+    sa.Column("scopes", ARRAY(sa.Text), nullable=False),
+    sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False),
+    sa.Column("expires_at", sa.TIMESTAMP(timezone=True), nullable=False),
+    sa.Column("used_at", sa.TIMESTAMP(timezone=True)),
     sa.Column("revoked_at", sa.TIMESTAMP(timezone=True)),
 )

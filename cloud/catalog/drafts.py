@@ -69,13 +69,19 @@ def overlaid(current: Product, draft: Product, normal: Product) -> Product:
     result = Product()
     result.CopyFrom(current)
     for name in WRITABLE:
-        field = Product.DESCRIPTOR.fields_by_name[name]
         if name == "barcodes":
             added = [code for code in normal.barcodes if code not in current.barcodes]
             result.barcodes.extend(added)
-        elif draft.HasField(name) if field.has_presence else getattr(draft, name):  # type: ignore[arg-type]  # one of WRITABLE
+        elif is_given(draft, name):
             _take(result, normal, name)
     return result
+
+
+def is_given(draft: Product, name: str) -> bool:
+    """Whether a draft says anything about a field. What has no presence is given when it is not empty."""
+    if Product.DESCRIPTOR.fields_by_name[name].has_presence:
+        return draft.HasField(name)  # type: ignore[arg-type]  # callers name fields that there are
+    return bool(getattr(draft, name))
 
 
 def merged(current: Product, draft: Product, paths: Iterable[str]) -> tuple[Product, list[Violation]]:

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Sequence
-from datetime import UTC
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import TSVECTOR
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cloud.accounts import outlets
 from cloud.catalog import drafts
 from cloud.catalog.tables import product_barcodes, products
-from cloud.platform import paging
-from cloud.platform.database import Transaction
-from gipos.v1.catalog_pb2 import ListProductsRequest, ListProductsResponse, Product
-from kernel import barcodes
+from cloud.platform.database import Announcing, Transaction
+from gipos.v1.catalog_pb2 import Product
 from kernel.errors import AlreadyExists, Invalid, NotFound, VersionConflict, Violation
 from kernel.event_types import PRODUCT_CREATED, PRODUCT_DELETED, PRODUCT_UPDATED
 from kernel.ids import new_id
@@ -27,8 +22,13 @@ from kernel.money import rupiah
 Row = Any
 """A row of the products table; SQLAlchemy has no type for it."""
 
-_WORD = re.compile(r"\w+")
 _TABLE = products.c
+_SELLABLE = sa.text(
+    """
+    SELECT id, name, unit, price, tax_class FROM products
+    WHERE tenant_id = :tenant_id AND id = ANY(CAST(:ids AS text[])) AND deleted_at IS NULL
+    """
+)
 
 
 def to_proto(row: Row) -> Product:
@@ -143,15 +143,21 @@ async def write(tx: Transaction, product: Product, had: Collection[str]) -> Row:
     return row
 
 
-async def delete(tx: Transaction, product_id: str) -> None:
+async def delete(tx: Transaction, product_id: str, etag: str = "") -> None:
     """Archives a product and frees its barcodes. Archiving twice changes nothing.
 
     Raises:
         NotFound: no such product.
+        VersionConflict: it no longer has this etag.
     """
     row = await _locked(tx, product_id)
     if row.deleted_at is not None:
         return
+    if etag and etag != str(row.version):
+        raise VersionConflict(
+            f"Product {product_id} changed since you read it (etag {row.version}, you sent {etag}). Read it again, then retry.",
+            product_id=product_id,
+        )
     statement = (
         sa.update(products)
         .where(_TABLE.tenant_id == tx.tenant_id, _TABLE.id == product_id)
@@ -183,55 +189,18 @@ async def by_ids(connection: AsyncConnection, tenant_id: str, product_ids: Colle
     return {row.id: to_proto(row) for row in await connection.execute(query)}
 
 
+async def sellable(tx: Announcing, product_ids: Collection[str]) -> dict[str, Product]:
+    """Of these products those that are not archived, with what a sale takes from them: name, unit, price and tax class."""
+    return {
+        product_id: Product(id=product_id, name=name, unit=unit, price=rupiah(price), tax_class=tax_class)
+        for product_id, name, unit, price, tax_class in await tx.run(_SELLABLE, tenant_id=tx.tenant_id, ids=list(product_ids))
+    }
+
+
 async def every(connection: AsyncConnection, tenant_id: str) -> list[Product]:
     """All products that are not archived, for a snapshot."""
     query = sa.select(products).where(_TABLE.tenant_id == tenant_id, _TABLE.deleted_at.is_(None)).order_by(_TABLE.id)
     return [to_proto(row) for row in await connection.execute(query)]
-
-
-async def page(connection: AsyncConnection, tenant_id: str, request: ListProductsRequest) -> ListProductsResponse:
-    """A page of products, newest first, or by time of change with updated_since.
-
-    Raises:
-        Invalid, CursorInvalid: page_size or page_token is not right.
-    """
-    limit = paging.size(request.page_size)
-    query = sa.select(products).where(_TABLE.tenant_id == tenant_id)
-    by_change = request.HasField("updated_since")
-    after = paging.position(request, request.page_token, 2 if by_change else 1)
-    if by_change:
-        query = query.where(_TABLE.updated_at >= request.updated_since.ToDatetime(tzinfo=UTC))
-        if after:
-            query = query.where(sa.tuple_(_TABLE.updated_at, _TABLE.id) > sa.tuple_(paging.moment(after[0]), after[1]))
-        query = query.order_by(_TABLE.updated_at, _TABLE.id)
-    else:
-        if after:
-            query = query.where(_TABLE.id < after[0])
-        query = query.order_by(_TABLE.id.desc())
-        if not request.show_deleted:
-            query = query.where(_TABLE.deleted_at.is_(None))
-    query = _filtered(query, tenant_id, request)
-    rows = (await connection.execute(query.limit(limit + 1))).all()
-    answer = ListProductsResponse(products=[to_proto(row) for row in rows[:limit]], has_more=len(rows) > limit)
-    if answer.has_more:
-        last = rows[limit - 1]
-        answer.next_page_token = paging.next_token(request, [last.updated_at.isoformat(), last.id] if by_change else [last.id])
-    return answer
-
-
-def _filtered(query: sa.Select[Any], tenant_id: str, request: ListProductsRequest) -> sa.Select[Any]:
-    if words := _WORD.findall(request.query.lower()):
-        vector = sa.func.to_tsvector(sa.literal_column("'simple'"), _TABLE.name, type_=TSVECTOR)
-        query = query.where(vector.bool_op("@@")(sa.func.to_tsquery("simple", " & ".join(f"{word}:*" for word in words))))
-    if request.barcode:
-        owner = sa.select(product_barcodes.c.product_id).where(
-            product_barcodes.c.tenant_id == tenant_id, product_barcodes.c.code == barcodes.normal_form(request.barcode)
-        )
-        query = query.where(_TABLE.id.in_(owner))
-    for name in ("sku", "external_id", "category"):
-        if value := getattr(request, name):
-            query = query.where(_TABLE[name] == value)
-    return query
 
 
 async def replace_barcodes(tx: Transaction, product_id: str, codes: Collection[str], *, had: Collection[str]) -> None:

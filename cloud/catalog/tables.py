@@ -36,3 +36,7 @@ product_barcodes = sa.Table(
     sa.Column("code", sa.Text, primary_key=True),
     sa.Column("product_id", sa.Text, nullable=False),
 )
+
+# Made by the database from name and sku, in lower case: lists are ordered and searched by them, nobody else reads them.
+name_key: sa.ColumnElement[str] = sa.literal_column("products.name_key", sa.Text())
+sku_key: sa.ColumnElement[str] = sa.literal_column("products.sku_key", sa.Text())

@@ -1,28 +1,29 @@
-"""The rules of customers."""
+"""The rules of customers: create, read, change, erase. Values pass through here in clear; whoever answers a call masks them."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 import phonenumbers
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import TSVECTOR
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from cloud.customers import privacy
 from cloud.customers.tables import customers
-from cloud.platform import checks, paging
+from cloud.platform import checks, trail
 from cloud.platform.database import Transaction
-from gipos.v1.customers_pb2 import Customer, ListCustomersRequest, ListCustomersResponse
+from cloud.platform.sealing import TenantKeys, keys_of
+from gipos.v1.customers_pb2 import Customer
+from kernel import masking
 from kernel.errors import AlreadyExists, Invalid, NotFound, VersionConflict, Violation
-from kernel.event_types import CUSTOMER_CREATED, CUSTOMER_UPDATED
+from kernel.event_types import CUSTOMER_CREATED, CUSTOMER_DELETED, CUSTOMER_UPDATED
 from kernel.ids import new_id
 
-WRITABLE = ("name", "phone", "email", "address", "note", "external_id")
+WRITABLE = (*privacy.PERSONAL, "external_id")
 _COLUMN = customers.c
-_WORD = re.compile(r"\w+")
 _EMAIL = re.compile(r"[^@\s]{1,64}@[^@\s.]+(\.[^@\s.]+)+")
 
 
@@ -44,136 +45,183 @@ def normal_phone(text: str) -> str:
     return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
 
 
-def to_proto(row: Any) -> Customer:
-    """A row as the contract has it."""
-    customer = Customer(id=row.id, etag=str(row.version), **{name: getattr(row, name) for name in WRITABLE})
+def to_proto(row: Any, keys: TenantKeys) -> Customer:
+    """A row as the contract has it, in clear."""
+    customer = privacy.opened(keys, row)
+    customer.id, customer.external_id, customer.etag = row.id, row.external_id, str(row.version)
     customer.create_time.FromDatetime(row.created_at)
     customer.update_time.FromDatetime(row.updated_at)
+    if row.deleted_at is not None:
+        customer.delete_time.FromDatetime(row.deleted_at)
     return customer
 
 
-def _violations(draft: Customer) -> Iterator[Violation]:
+def violations(draft: Customer) -> Iterator[Violation]:
+    """What is wrong with a customer as a caller wrote it."""
     yield from checks.text("name", draft.name, 200, required=True)
     yield from checks.text("phone", draft.phone, 40)
     yield from checks.text("email", draft.email, 200)
     yield from checks.text("address", draft.address, 500)
     yield from checks.text("note", draft.note, 1000)
     yield from checks.text("external_id", draft.external_id, 200)
-    if draft.phone:
+    hidden = [name for name in privacy.PERSONAL if getattr(draft, name) and masking.is_mask(name, getattr(draft, name))]
+    for name in hidden:
+        yield Violation(name, "MASKED_VALUE", f"{name} is masked. Send the whole value, or leave it out.")
+    if draft.phone and "phone" not in hidden:
         try:
             normal_phone(draft.phone)
         except ValueError as error:
             yield Violation("phone", "INVALID_PHONE", f"phone {error}.")
-    if draft.email and _EMAIL.fullmatch(draft.email) is None:
+    if draft.email and "email" not in hidden and _EMAIL.fullmatch(draft.email) is None:
         yield Violation("email", "INVALID_EMAIL", "email is not an e-mail address.")
 
 
-def _columns(draft: Customer) -> dict[str, str]:
-    if wrong := list(_violations(draft)):
+def normalised(draft: Customer) -> Customer:
+    """What is stored of a customer as a caller wrote it.
+
+    Raises:
+        Invalid: the draft breaks rules.
+    """
+    if wrong := list(violations(draft)):
         raise Invalid(wrong)
-    values = {name: str(getattr(draft, name)).strip() for name in WRITABLE}
-    values["phone"] = normal_phone(values["phone"]) if values["phone"] else ""
-    return values
+    customer = Customer(**{name: getattr(draft, name).strip() for name in WRITABLE})
+    customer.phone = normal_phone(customer.phone) if customer.phone else ""
+    return customer
 
 
 async def create(tx: Transaction, draft: Customer) -> Customer:
-    """Adds a customer.
+    """Adds a customer; in clear.
 
     Raises:
         Invalid: the draft breaks rules.
         AlreadyExists: another customer has its external_id.
     """
-    values = _columns(draft)
-    stamp = {"tenant_id": tx.tenant_id, "id": new_id("cus"), "version": 1, "created_at": tx.now, "updated_at": tx.now}
-    statement = sa.insert(customers).values(**stamp, **values).returning(customers)
-    customer = to_proto(await _written(tx, statement, values["external_id"]))
-    tx.publish(CUSTOMER_CREATED, customer, subject_id=customer.id, version=1)
+    customer = normalised(draft)
+    customer.id = new_id("cus")
+    keys = await keys_of(tx.connection, tx.tenant_id)
+    stamp = {"tenant_id": tx.tenant_id, "id": customer.id, "version": 1, "created_at": tx.now, "updated_at": tx.now}
+    values = privacy.columns(keys, customer) | {"external_id": customer.external_id}
+    await _write(tx, sa.insert(customers).values(**stamp, **values), customer.external_id)
+    customer.etag = "1"
+    customer.create_time.FromDatetime(tx.now)
+    customer.update_time.FromDatetime(tx.now)
+    trail.about(customer.id, [name for name in WRITABLE if getattr(customer, name)])
+    tx.publish(CUSTOMER_CREATED, masking.masked(customer), subject_id=customer.id, version=1)
     return customer
 
 
 async def update(tx: Transaction, draft: Customer, paths: Sequence[str], etag: str) -> Customer:
-    """Changes the fields named by the paths ("*" for all).
+    """Changes the fields named by the paths ("*" for all); masked values that come back change nothing. In clear.
 
     Raises:
         NotFound, Invalid, AlreadyExists, VersionConflict: as their names say.
     """
     query = sa.select(customers).where(_COLUMN.tenant_id == tx.tenant_id, _COLUMN.id == draft.id).with_for_update()
     row = (await tx.connection.execute(query)).one_or_none()
+    return await _change(tx, row, draft, paths, etag)
+
+
+async def upsert(tx: Transaction, draft: Customer, etag: str) -> tuple[Customer, bool]:
+    """Replaces the customer with the draft's external_id, or adds it; in clear, and whether it was added.
+
+    Raises:
+        Invalid, AlreadyExists, VersionConflict: as their names say.
+    """
+    if not draft.external_id:
+        raise Invalid([Violation("customer.external_id", "REQUIRED", "customer.external_id is required.")])
+    query = sa.select(customers).where(_COLUMN.tenant_id == tx.tenant_id, _COLUMN.external_id == draft.external_id)
+    row = (await tx.connection.execute(query.with_for_update())).one_or_none()
     if row is None:
-        raise _missing(draft.id)
-    current = to_proto(row)
-    if etag and etag != current.etag:
-        raise VersionConflict(
-            f"Customer {draft.id} changed since you read it (etag {current.etag}, you sent {etag}). Read it again, then retry.",
-            customer_id=draft.id,
-        )
-    names = WRITABLE if not paths or "*" in paths else paths
-    if unknown := [path for path in names if path not in Customer.DESCRIPTOR.fields_by_name]:
-        raise Invalid([Violation("update_mask", "UNKNOWN_FIELD", f"There is no field {path!r} to update.") for path in unknown])
-    for name in names:
-        if name in WRITABLE:
-            setattr(current, name, getattr(draft, name))
-    values = _columns(current)
-    if values == {name: getattr(row, name) for name in WRITABLE}:
-        return to_proto(row)
-    statement = (
-        sa.update(customers)
-        .where(_COLUMN.tenant_id == tx.tenant_id, _COLUMN.id == draft.id)
-        .values(**values, version=_COLUMN.version + 1, updated_at=tx.now)
-        .returning(customers)
-    )
-    customer = to_proto(await _written(tx, statement, values["external_id"]))
-    tx.publish(CUSTOMER_UPDATED, customer, subject_id=customer.id, version=int(customer.etag))
-    return customer
+        if etag:
+            raise VersionConflict("There is no customer with this external_id. Leave out If-Match to add it.")
+        return await create(tx, draft), True
+    return await _change(tx, row, draft, (), etag), False
 
 
-async def find(connection: AsyncConnection, tenant_id: str, customer_id: str) -> Customer:
-    """One customer.
+async def delete(tx: Transaction, customer_id: str) -> None:
+    """Erases a customer: the id stays, the person is gone. Erasing twice changes nothing.
 
     Raises:
         NotFound: no such customer.
     """
-    query = sa.select(customers).where(_COLUMN.tenant_id == tenant_id, _COLUMN.id == customer_id)
-    row = (await connection.execute(query)).one_or_none()
+    mine = (_COLUMN.tenant_id == tx.tenant_id, _COLUMN.id == customer_id)
+    row = (await tx.connection.execute(sa.select(customers).where(*mine).with_for_update())).one_or_none()
     if row is None:
         raise _missing(customer_id)
-    return to_proto(row)
+    trail.about(customer_id)
+    if row.deleted_at is not None:
+        return
+    version = row.version + 1
+    gone = sa.update(customers).where(*mine).values(**privacy.ERASED, external_id="", version=version)
+    await tx.connection.execute(gone.values(deleted_at=tx.now, updated_at=tx.now))
+    customer = Customer(id=customer_id, etag=str(version), masked=True)
+    customer.create_time.FromDatetime(row.created_at)
+    customer.update_time.FromDatetime(tx.now)
+    customer.delete_time.FromDatetime(tx.now)
+    tx.publish(CUSTOMER_DELETED, customer, subject_id=customer_id, version=version)
 
 
-async def page(connection: AsyncConnection, tenant_id: str, request: ListCustomersRequest) -> ListCustomersResponse:
-    """A page of customers, newest first.
+async def find(connection: AsyncConnection, tenant_id: str, customer_id: str, external_id: str = "") -> Customer:
+    """One customer by id or else external_id, erased or not; in clear.
 
     Raises:
-        Invalid, CursorInvalid: a parameter is not right.
+        NotFound: no such customer.
     """
-    limit = paging.size(request.page_size)
-    query = sa.select(customers).where(_COLUMN.tenant_id == tenant_id)
-    if words := _WORD.findall(request.query.lower()):
-        vector = sa.func.to_tsvector(sa.literal_column("'simple'"), _COLUMN.name, type_=TSVECTOR)
-        query = query.where(vector.bool_op("@@")(sa.func.to_tsquery("simple", " & ".join(f"{word}:*" for word in words))))
-    if request.phone:
-        try:
-            query = query.where(_COLUMN.phone == normal_phone(request.phone))
-        except ValueError as error:
-            raise Invalid([Violation("phone", "INVALID_PHONE", f"phone {error}.")]) from error
-    if request.external_id:
-        query = query.where(_COLUMN.external_id == request.external_id)
-    if after := paging.position(request, request.page_token, 1):
-        query = query.where(_COLUMN.id < after[0])
-    rows = (await connection.execute(query.order_by(_COLUMN.id.desc()).limit(limit + 1))).all()
-    answer = ListCustomersResponse(customers=[to_proto(row) for row in rows[:limit]], has_more=len(rows) > limit)
-    if answer.has_more:
-        answer.next_page_token = paging.next_token(request, [rows[limit - 1].id])
-    return answer
+    key = _COLUMN.id == customer_id if customer_id else _COLUMN.external_id == external_id
+    if customer_id or external_id:
+        row = (await connection.execute(sa.select(customers).where(_COLUMN.tenant_id == tenant_id, key))).one_or_none()
+        if row is not None:
+            return to_proto(row, await keys_of(connection, tenant_id))
+    if external_id and not customer_id:
+        raise NotFound(f"There is no customer with external_id {external_id!r}.", external_id=external_id)
+    raise _missing(customer_id)
 
 
-async def _written(tx: Transaction, statement: Any, external_id: str) -> Any:
+async def _change(tx: Transaction, row: Any, draft: Customer, paths: Collection[str], etag: str) -> Customer:
+    if row is None or row.deleted_at is not None:
+        raise _missing(draft.id if row is None else row.id, erased=row is not None)
+    keys = await keys_of(tx.connection, tx.tenant_id)
+    current = to_proto(row, keys)
+    if etag and etag != current.etag:
+        raise VersionConflict(
+            f"Customer {row.id} changed since you read it (etag {current.etag}, you sent {etag}). Read it again, then retry.",
+            customer_id=row.id,
+        )
+    names = WRITABLE if not paths or "*" in paths else paths
+    if unknown := [path for path in names if path not in Customer.DESCRIPTOR.fields_by_name]:
+        raise Invalid([Violation("update_mask", "UNKNOWN_FIELD", f"There is no field {path!r} to update.") for path in unknown])
+    wanted = Customer(**{name: getattr(current, name) for name in WRITABLE})
+    sent_back = privacy.kept(draft, current, names)
+    for name in names:
+        if name in WRITABLE and name not in sent_back:
+            setattr(wanted, name, getattr(draft, name))
+    customer = normalised(wanted)
+    changed = [name for name in WRITABLE if getattr(customer, name) != getattr(current, name)]
+    trail.about(row.id, changed)
+    if not changed:
+        return current
+    customer.id = row.id
+    values: dict[str, Any] = {"external_id": customer.external_id, "version": row.version + 1, "updated_at": tx.now}
+    if changed != ["external_id"]:
+        values |= privacy.columns(keys, customer)
+    statement = sa.update(customers).where(_COLUMN.tenant_id == tx.tenant_id, _COLUMN.id == row.id).values(**values)
+    await _write(tx, statement, customer.external_id)
+    customer.etag = str(row.version + 1)
+    customer.create_time.CopyFrom(current.create_time)
+    customer.update_time.FromDatetime(tx.now)
+    tx.publish(CUSTOMER_UPDATED, masking.masked(customer), subject_id=customer.id, version=row.version + 1)
+    return customer
+
+
+async def _write(tx: Transaction, statement: sa.Executable, external_id: str) -> None:
     try:
-        return (await tx.connection.execute(statement)).one()
+        await tx.connection.execute(statement)
     except IntegrityError as error:
         message = f"external_id {external_id!r} already belongs to another customer."
         raise AlreadyExists(message, [Violation("external_id", "ALREADY_EXISTS", message)]) from error
 
 
-def _missing(customer_id: str) -> NotFound:
+def _missing(customer_id: str, *, erased: bool = False) -> NotFound:
+    if erased:
+        return NotFound(f"Customer {customer_id} was erased and cannot be changed.", customer_id=customer_id)
     return NotFound(f"Customer {customer_id} does not exist.", customer_id=customer_id)

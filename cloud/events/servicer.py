@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
 from cloud.events import feed
-from cloud.platform import paging
+from cloud.platform import calls, paging
 from cloud.platform.database import Database
 from cloud.platform.event_json import to_proto
 from cloud.platform.rpc import caller
@@ -52,7 +52,7 @@ class EventServicer(events_pb2_grpc.EventServiceServicer):
             if not request.cursor:
                 position = await feed.Position.end(connection, tenant_id)
         # Says "you are watching" at once, however quiet the shop is.
-        await context.send_initial_metadata(())
+        await context.send_initial_metadata(tuple(calls.call().headers))
         with self._wakeups.waiting(tenant_id) as wake:
             while True:
                 wake.clear()
@@ -67,3 +67,4 @@ class EventServicer(events_pb2_grpc.EventServiceServicer):
                         cursor = feed.Position(tenant_id, places).cursor()
                         yield events_pb2.WatchEventsResponse(event=to_proto(tenant_id, event), cursor=cursor)
                 await wake.wait()
+                calls.call().go_on()

@@ -13,9 +13,10 @@ from cloud.catalog.imports import Opening
 from cloud.inventory import movements
 from cloud.inventory.movements import Change, to_level
 from cloud.inventory.tables import levels
-from cloud.platform import checks, paging
+from cloud.platform import checks
 from cloud.platform.database import Transaction
-from gipos.v1.inventory_pb2 import Inventory, Level, ListLevelsRequest, ListLevelsResponse, SetInventoryRequest
+from gipos.v1.accounts_pb2 import Outlet
+from gipos.v1.inventory_pb2 import Inventory, Level, SetInventoryRequest
 from kernel import quantities
 from kernel.errors import Invalid, VersionConflict
 
@@ -61,10 +62,15 @@ async def count(tx: Transaction, request: SetInventoryRequest) -> Inventory:
         NotFound: no such product.
         VersionConflict: the level is no longer at the expected version.
     """
-    if wrong := [*checks.quantity("on_hand", request.on_hand), *checks.text("note", request.note, 500)]:
+    wrong = [*checks.quantity("on_hand", request.on_hand), *checks.text("note", request.note, 500)]
+    outlet = Outlet()
+    try:
+        outlet = await outlets.meant(tx.connection, tx.tenant_id, request.outlet_id)
+    except Invalid as error:
+        wrong += error.violations
+    if wrong:
         raise Invalid(wrong)
     await products.find(tx.connection, tx.tenant_id, request.product_id)
-    outlet = await outlets.meant(tx.connection, tx.tenant_id, request.outlet_id)
     # A level that is not there yet cannot be locked: it is made first, at version 0, so that two first counts do not cross.
     await tx.run(_OPEN, tenant_id=tx.tenant_id, outlet_ids=[outlet.id], product_ids=[request.product_id], now=tx.now)
     query = sa.select(levels).where(
@@ -105,24 +111,6 @@ async def find(connection: AsyncConnection, tenant_id: str, product_id: str, out
         available=quantities.text(on_hand - reserved),
         levels=[to_level(row) for row in rows],
     )
-
-
-async def page(connection: AsyncConnection, tenant_id: str, request: ListLevelsRequest) -> ListLevelsResponse:
-    """A page of levels, newest products first."""
-    limit = paging.size(request.page_size)
-    query = sa.select(levels).where(_COLUMN.tenant_id == tenant_id)
-    if request.outlet_id:
-        await outlets.meant(connection, tenant_id, request.outlet_id)
-        query = query.where(_COLUMN.outlet_id == request.outlet_id)
-    if request.product_id:
-        query = query.where(_COLUMN.product_id == request.product_id)
-    if after := paging.position(request, request.page_token, 2):
-        query = query.where(sa.tuple_(_COLUMN.product_id, _COLUMN.outlet_id) < sa.tuple_(after[0], after[1]))
-    rows = (await connection.execute(query.order_by(_COLUMN.product_id.desc(), _COLUMN.outlet_id.desc()).limit(limit + 1))).all()
-    answer = ListLevelsResponse(levels=[to_level(row) for row in rows[:limit]], has_more=len(rows) > limit)
-    if answer.has_more:
-        answer.next_page_token = paging.next_token(request, [rows[limit - 1].product_id, rows[limit - 1].outlet_id])
-    return answer
 
 
 async def of_outlet(connection: AsyncConnection, tenant_id: str, outlet_id: str) -> list[Level]:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncConnection
 
-from cloud.inventory.tables import movements
-from cloud.platform import paging
-from cloud.platform.database import Transaction
-from gipos.v1.inventory_pb2 import Level, ListMovementsRequest, ListMovementsResponse, Movement
+from cloud.platform.database import Announcing
+from gipos.v1.inventory_pb2 import Level
 from kernel import quantities
 from kernel.event_types import INVENTORY_UPDATED
 from kernel.ids import new_id
@@ -59,25 +57,29 @@ _RECORD = sa.text(
 
 def to_level(row: Any) -> Level:
     """A row of levels as the contract has it."""
+    return _level(row.outlet_id, row.product_id, row.on_hand, row.reserved, row.version, row.updated_at)
+
+
+def _level(outlet_id: str, product_id: str, on_hand: int, reserved: int, version: int, updated_at: datetime) -> Level:
     level = Level(
-        product_id=row.product_id,
-        outlet_id=row.outlet_id,
-        on_hand=quantities.text(row.on_hand),
-        reserved=quantities.text(row.reserved),
-        available=quantities.text(row.on_hand - row.reserved),
-        version=row.version,
+        product_id=product_id,
+        outlet_id=outlet_id,
+        on_hand=quantities.text(on_hand),
+        reserved=quantities.text(reserved),
+        available=quantities.text(on_hand - reserved),
+        version=version,
     )
-    level.update_time.FromDatetime(row.updated_at)
+    level.update_time.FromDatetime(updated_at)
     return level
 
 
-async def apply(tx: Transaction, changes: Sequence[Change]) -> None:
-    """Adds the changes to the levels, writes the ledger and announces each level that moved, once.
+async def apply(tx: Announcing, changes: Sequence[Change]) -> dict[tuple[str, str], Level]:
+    """Adds the changes to the levels, writes the ledger and announces each level that moved, once; outlet and product to level.
 
     Several changes of one product (two lines of a sale, two sales of a batch) become one step of its level but a movement each.
     """
     if not changes:
-        return
+        return {}
     sums: dict[tuple[str, str], int] = {}
     for change in changes:
         key = (change.outlet_id, change.product_id)
@@ -90,13 +92,16 @@ async def apply(tx: Transaction, changes: Sequence[Change]) -> None:
         quantities=list(sums.values()),
         now=tx.now,
     )
-    rows = {(row.outlet_id, row.product_id): row for row in result}
-    await _record(tx, changes, {key: row.on_hand - sums[key] for key, row in rows.items()})
-    for row in rows.values():
-        announce(tx, to_level(row))
+    # By position: rows come from SQLAlchemy or from the driver itself.
+    rows = {(row[0], row[1]): row for row in result}
+    await _record(tx, changes, {key: row[2] - sums[key] for key, row in rows.items()})
+    after = {key: _level(*row) for key, row in rows.items()}
+    for level in after.values():
+        announce(tx, level)
+    return after
 
 
-async def _record(tx: Transaction, changes: Sequence[Change], before: Mapping[tuple[str, str], int]) -> None:
+async def _record(tx: Announcing, changes: Sequence[Change], before: Mapping[tuple[str, str], int]) -> None:
     on_hand = dict(before)
     after = []
     for change in changes:
@@ -118,35 +123,6 @@ async def _record(tx: Transaction, changes: Sequence[Change], before: Mapping[tu
     )
 
 
-def announce(tx: Transaction, level: Level) -> None:
+def announce(tx: Announcing, level: Level) -> None:
     """Publishes a level that changed."""
     tx.publish(INVENTORY_UPDATED, level, subject_id=level.product_id, version=level.version, outlet_id=level.outlet_id)
-
-
-async def page(connection: AsyncConnection, tenant_id: str, request: ListMovementsRequest) -> ListMovementsResponse:
-    """A page of the ledger of one product, newest first."""
-    limit = paging.size(request.page_size)
-    column = movements.c
-    query = sa.select(movements).where(column.tenant_id == tenant_id, column.product_id == request.product_id)
-    if request.outlet_id:
-        query = query.where(column.outlet_id == request.outlet_id)
-    if after := paging.position(request, request.page_token, 1):
-        query = query.where(column.id < after[0])
-    rows = (await connection.execute(query.order_by(column.id.desc()).limit(limit + 1))).all()
-    answer = ListMovementsResponse(has_more=len(rows) > limit)
-    for row in rows[:limit]:
-        movement = Movement(
-            id=row.id,
-            product_id=row.product_id,
-            outlet_id=row.outlet_id,
-            quantity=quantities.text(row.quantity),
-            on_hand_after=quantities.text(row.on_hand_after),
-            reason=row.reason,
-            sale_id=row.sale_id,
-            note=row.note,
-        )
-        movement.create_time.FromDatetime(row.created_at)
-        answer.movements.append(movement)
-    if answer.has_more:
-        answer.next_page_token = paging.next_token(request, [rows[limit - 1].id])
-    return answer

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cloud.catalog import products
-from cloud.inventory import levels, movements
+from cloud.inventory import adjustments, levels, listing
 from cloud.platform.database import Database
 from cloud.platform.idempotency import once
 from cloud.platform.rpc import caller
@@ -25,7 +25,7 @@ class InventoryServicer(inventory_pb2_grpc.InventoryServiceServicer):
         """See inventory.proto."""
         tenant_id = caller().tenant_id
         async with self._database.reading(tenant_id) as connection:
-            return await levels.page(connection, tenant_id, request)
+            return await listing.page(connection, tenant_id, request)
 
     async def GetInventory(self, request: inventory_pb2.GetInventoryRequest, context: Context) -> inventory_pb2.Inventory:
         """See inventory.proto."""
@@ -40,6 +40,32 @@ class InventoryServicer(inventory_pb2_grpc.InventoryServiceServicer):
                 tx, "SetInventory", request.request_id, request, inventory_pb2.Inventory, lambda: levels.count(tx, request)
             )
 
+    async def AdjustInventory(self, request: inventory_pb2.AdjustInventoryRequest, context: Context) -> inventory_pb2.Inventory:
+        """See inventory.proto."""
+        async with self._database.transaction(caller().tenant_id) as tx:
+            return await once(
+                tx,
+                "AdjustInventory",
+                request.request_id,
+                request,
+                inventory_pb2.Inventory,
+                lambda: adjustments.adjust(tx, request),
+            )
+
+    async def BatchAdjustInventory(
+        self, request: inventory_pb2.BatchAdjustInventoryRequest, context: Context
+    ) -> inventory_pb2.BatchAdjustInventoryResponse:
+        """See inventory.proto."""
+        async with self._database.transaction(caller().tenant_id) as tx:
+            return await once(
+                tx,
+                "BatchAdjustInventory",
+                request.request_id,
+                request,
+                inventory_pb2.BatchAdjustInventoryResponse,
+                lambda: adjustments.adjust_many(tx, request),
+            )
+
     async def ListMovements(
         self, request: inventory_pb2.ListMovementsRequest, context: Context
     ) -> inventory_pb2.ListMovementsResponse:
@@ -47,4 +73,4 @@ class InventoryServicer(inventory_pb2_grpc.InventoryServiceServicer):
         tenant_id = caller().tenant_id
         async with self._database.reading(tenant_id) as connection:
             await products.find(connection, tenant_id, request.product_id)
-            return await movements.page(connection, tenant_id, request)
+            return await listing.movements_page(connection, tenant_id, request)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from typing import Any
+
+from kernel.errors import GiposError
 
 
 @dataclass(frozen=True)
@@ -20,9 +23,13 @@ class Caller:
     """Set when the caller is a till."""
     outlet_id: str = ""
     kind: str = "api_key"
-    """"api_key", "oauth_client" or "till"."""
+    """"api_key", "oauth_client", "till", or "nobody"."""
     requests_per_second: int = 0
     """The key's own limit; 0 means the plan's."""
+
+
+NOBODY = Caller("", "", "", frozenset(), kind="nobody")
+"""Of the few methods that identify their callers themselves (OAuth's endpoints): no merchant, no scopes."""
 
 
 @dataclass
@@ -39,6 +46,30 @@ class Call:
     """Set once the caller is known."""
     headers: list[tuple[str, str]] = field(default_factory=list)
     """What goes out with the answer or the error as initial metadata, names in lower case."""
+    request: Any = None
+    """The message, from the moment on at which its service works on it."""
+    about: list[str] = field(default_factory=list)
+    """For the audit trail: what it changed, by id, as noted by trail.py."""
+    fields: list[str] = field(default_factory=list)
+    """For the audit trail: which fields it changed, as noted by trail.py."""
+    seen: list[str] = field(default_factory=list)
+    """Whose personal data its answer shows in clear, by customer id."""
+    outcome: str = "ok"
+    """For the audit trail, when it succeeds."""
+    is_recorded: bool = False
+    """Whether the audit trail has an entry of it."""
+
+    refusal: GiposError | None = None
+    """Set while a stream is open, when its caller is not let in any more."""
+
+    def go_on(self) -> None:
+        """Asked by streams whenever they were woken: whether they may.
+
+        Raises:
+            GiposError: the refusal.
+        """
+        if self.refusal is not None:
+            raise self.refusal
 
     @property
     def is_read(self) -> bool:

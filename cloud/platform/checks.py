@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from datetime import date
+import re
+from collections.abc import Iterable, Iterator
+from datetime import UTC, date
+from typing import Any
 from urllib.parse import urlsplit
+
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from gipos.v1.common_pb2 import Money
 from kernel import quantities
@@ -73,3 +77,35 @@ def day(field: str, value: str) -> Iterator[Violation]:
         good = False
     if not good:
         yield Violation(field, "INVALID_DATE", f"{field} must be a day such as 2026-11-23.")
+
+
+def one_of(field: str, value: int, words: Any) -> Iterator[Violation]:
+    """A number that the enum (a generated class) has a word for; callers of REST write the words."""
+    if value not in words.values():
+        prefix = f"{re.sub(r'(?<=[a-z])(?=[A-Z])', '_', words.DESCRIPTOR.name).upper()}_"
+        names = [name.removeprefix(prefix).lower() for name, number in words.items() if number]
+        yield Violation(field, "INVALID_ENUM", f"{field} must be one of {', '.join(names)}.")
+
+
+def page_size(value: int) -> Iterator[Violation]:
+    """0 for the usual size, or more."""
+    if value < 0:
+        yield Violation("page_size", "OUT_OF_RANGE", "page_size must be between 1 and 200.")
+
+
+def moment(field: str, value: Timestamp) -> Iterator[Violation]:
+    """A moment of a year that the database and Python both know."""
+    try:
+        value.ToDatetime(tzinfo=UTC)
+    except (ValueError, OverflowError):
+        yield Violation(field, "INVALID_TIME", f"{field} must be a moment such as 2026-11-23T07:05:09Z.")
+
+
+def order_by(value: str, names: Iterable[str], *, by_change: bool = False) -> Iterator[Violation]:
+    """Empty, or one of the names, each also with " desc". A list by change has only the order of the changes."""
+    name, _, direction = value.partition(" ")
+    if value and (name not in names or direction not in {"", "asc", "desc"}):
+        message = f'order_by must be one of {", ".join(names)}, each also with " desc".'
+        yield Violation("order_by", "INVALID", message)
+    elif by_change and value not in {"", "update_time", "update_time asc"}:
+        yield Violation("order_by", "INVALID", "With updated_since the order is always update_time; leave order_by out.")

@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
@@ -20,9 +20,13 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from cloud.platform import log
+from cloud.platform import log, trail
+from cloud.platform.calls import Call
+from cloud.platform.keyring import Keyring
+from cloud.platform.sealing import Vault
+from cloud.platform.statements import UNKNOWN_OUTCOME, Driver, Statements, of_state
 from kernel import business_days
-from kernel.errors import Busy, Invalid, Unreachable, Violation
+from kernel.errors import Busy, Unreachable
 from kernel.event_types import EventType
 from kernel.ids import new_id
 
@@ -31,28 +35,25 @@ metadata = sa.MetaData()
 
 M = TypeVar("M", bound=Message)
 
+STATEMENTS_AT_ONCE = 6
+"""Connections for single statements. Few: what waits is put together instead of being sent side by side."""
 _SET_TENANT = sa.text("SELECT set_config('gipos.tenant_id', :tenant_id, true)")
-_CROSSED = {"55P03", "40P01", "40001"}
-"""Lock not available in time, deadlock, serialisation: the transaction was rolled back as a whole."""
-_AWAY = {"57P01", "57P02", "57P03", "53300", "08000", "08003", "08006", "08P01", "08001"}
-_UNKNOWN_OUTCOME = (
-    "The database cannot be reached at the moment. If this was a change, it is not known whether it happened: "
-    "send it again with the same Idempotency-Key."
-)
-_BAD_TEXT = {"22021", "22P05"}
 
 
-@dataclass
-class Transaction:
-    """What a rule reads, writes and announces through. Always the first argument."""
+class Announcing:
+    """What every transaction has: a tenant, one moment for all it writes, and events that are stored with its rows."""
 
-    connection: AsyncConnection
-    tenant_id: str
-    now: datetime
-    """One moment for everything this transaction writes."""
-    events: list[log.NewEvent] = field(default_factory=list)
-    heads: dict[str, int] = field(default_factory=dict)
-    """After commit: the last position of every lane that was written to."""
+    def __init__(self, tenant_id: str, now: datetime) -> None:
+        self.tenant_id = tenant_id
+        self.now = now
+        """One moment for everything this transaction writes."""
+        self.events: list[log.NewEvent] = []
+        self.heads: dict[str, int] = {}
+        """After commit: the last position of every lane that was written to."""
+
+    async def run(self, statement: Any, **parameters: Any) -> Any:
+        """Executes a statement; its rows."""
+        raise NotImplementedError
 
     def publish(
         self,
@@ -81,22 +82,48 @@ class Transaction:
             )
         )
 
+
+class Transaction(Announcing):
+    """What a rule reads, writes and announces through. Always the first argument."""
+
+    def __init__(self, connection: AsyncConnection, tenant_id: str, now: datetime) -> None:
+        super().__init__(tenant_id, now)
+        self.connection = connection
+
     async def run(self, statement: sa.Executable, **parameters: Any) -> sa.CursorResult[Any]:
         """Executes a statement."""
         result: sa.CursorResult[Any] = await self.connection.execute(statement, parameters or None)
         return result
 
 
-BeforeCommit = Callable[[Transaction, Sequence[log.NewEvent]], Awaitable[None]]
+class SharedTransaction(Announcing):
+    """A transaction for several calls. Rules that need no more of a transaction than `run` and `publish` work on either kind."""
+
+    def __init__(self, driver: Driver, tenant_id: str, now: datetime) -> None:
+        super().__init__(tenant_id, now)
+        self._driver = driver
+        self.entries: list[tuple[Call, dict[str, Any]]] = []
+        """For the audit trail: the calls it works for, and the entry of each."""
+
+    async def run(self, statement: sa.TextClause, **parameters: Any) -> Sequence[Any]:
+        """Executes a statement; its rows, which are read by position."""
+        return await self._driver.run(statement, **parameters)
+
+
+BeforeCommit = Callable[[Announcing, Sequence[log.NewEvent]], Awaitable[None]]
 AfterCommit = Callable[[str, dict[str, int]], None]
 
 
 class Database:
     """Two pools on one database: one fenced to a tenant by row-level security, one for what works across tenants."""
 
-    def __init__(self, url: str, *, connections: int = 16) -> None:
-        self._app = _engine(url, "gipos_app", connections)
-        self._system = _engine(url, "gipos_system", connections)
+    def __init__(self, url: str, *, connections: int = 16, keyring: Keyring | None = None) -> None:
+        vault = Vault(keyring, self.across_tenants) if keyring is not None else None
+        options = vault.options() if vault is not None else {}
+        self._app = _engine(url, "gipos_app", connections, options)
+        self.statements = Statements(_plain(url), _settings("gipos_app"), connections=min(connections, STATEMENTS_AT_ONCE))
+        """Single statements inside the fence, for what carries load."""
+        self._system = _engine(url, "gipos_system", connections, options)
         self._before_commit: Sequence[BeforeCommit] = ()
         self._after_commit: Sequence[AfterCommit] = ()
 
@@ -118,11 +145,39 @@ class Database:
                 await connection.execute(_SET_TENANT, {"tenant_id": tenant_id})
                 tx = Transaction(connection, tenant_id, business_days.now())
                 yield tx
+                entries = trail.entries(tenant_id, tx.now, tx.events)
+                if entries:
+                    await connection.execute(trail.INSERT, entries)
                 if tx.events:
                     for react in self._before_commit:
                         await react(tx, tx.events)
                     # The counter rows are locked by the very last statement: see cloud/platform/log.py.
-                    tx.heads = await log.append(connection, tenant_id, tx.events)
+                    tx.heads = await log.append(tx, tenant_id, tx.events)
+        if entries:
+            trail.committed()
+        if tx.heads:
+            for announce in self._after_commit:
+                announce(tenant_id, tx.heads)
+
+    @asynccontextmanager
+    async def together(self, tenant_id: str) -> AsyncIterator[SharedTransaction]:
+        """A transaction that does the same change for several calls at once: one commit, and statements straight to the driver.
+
+        Whoever uses it adds the entries of the audit trail for each call; everything else is as in `transaction`.
+
+        Raises:
+            Busy, Unreachable: as `transaction`.
+        """
+        async with self.statements.transaction(tenant_id) as driver:
+            tx = SharedTransaction(driver, tenant_id, business_days.now())
+            yield tx
+            await driver.run_many(trail.INSERT, [entry for _, entry in tx.entries])
+            if tx.events:
+                for react in self._before_commit:
+                    await react(tx, tx.events)
+                tx.heads = await log.append(tx, tenant_id, tx.events)
+        for call, _ in tx.entries:
+            call.is_recorded = True
         if tx.heads:
             for announce in self._after_commit:
                 announce(tenant_id, tx.heads)
@@ -152,6 +207,13 @@ class Database:
             yield connection
 
     @asynccontextmanager
+    async def identifying(self) -> AsyncIterator[AsyncConnection]:
+        """As across_tenants, on behalf of a request whose merchant is not known yet; fails with the words of `transaction`."""
+        with _understood():
+            async with self.across_tenants() as connection:
+                yield connection
+
+    @asynccontextmanager
     async def listening(self, channel: str, heard: Callable[[object, int, str, object], None]) -> AsyncIterator[asyncio.Event]:
         """Calls `heard` with every NOTIFY on a channel; the event is set when the connection is lost."""
         async with self._system.connect() as connection:
@@ -174,6 +236,7 @@ class Database:
 
     async def close(self) -> None:
         """Closes all connections."""
+        await self.statements.close()
         await self._app.dispose()
         await self._system.dispose()
 
@@ -185,18 +248,25 @@ def _understood() -> Iterator[None]:
         yield
     except DBAPIError as error:
         state = str(getattr(error.orig, "sqlstate", None) or "")
-        if state in _CROSSED:
-            raise Busy("Somebody else is changing the same thing. Nothing was changed; send the request again.") from error
-        if state in _BAD_TEXT:
-            message = "A text contains a NUL character or is not valid UTF-8."
-            raise Invalid([Violation("", "INVALID_CHARACTER", message)]) from error
-        if state in _AWAY or error.connection_invalidated:
-            raise Unreachable(_UNKNOWN_OUTCOME) from error
+        if (meaning := of_state(state)) is not None:
+            raise meaning from error
+        if error.connection_invalidated:
+            raise Unreachable(UNKNOWN_OUTCOME) from error
         raise
     except PoolTimeoutError as error:
         raise Busy("Too much is going on at once. Nothing was changed; send the request again.") from error
     except OSError as error:
-        raise Unreachable(_UNKNOWN_OUTCOME) from error
+        raise Unreachable(UNKNOWN_OUTCOME) from error
+
+
+def complaint(url: str, folder: Path, error: Exception) -> str:
+    """One sentence for whoever starts a program whose database cannot be used; no password is in it."""
+    reason = str(getattr(error, "orig", error)).splitlines()[0]
+    where = make_url(url).render_as_string() if url else f"in {folder}"
+    return (
+        f"The database {where} cannot be used ({reason}). "
+        "Bring it back from a backup; a demo starts anew when its folder is removed."
+    )
 
 
 def driver_url(url: str) -> URL:
@@ -204,24 +274,32 @@ def driver_url(url: str) -> URL:
     return make_url(url).set(drivername="postgresql+asyncpg")
 
 
-def _engine(url: str, role: str, connections: int) -> AsyncEngine:
+def _engine(url: str, role: str, connections: int, options: dict[str, object]) -> AsyncEngine:
     return create_async_engine(
         driver_url(url),
+        execution_options=options,
         pool_size=connections,
         max_overflow=0,
         pool_timeout=10,
         pool_pre_ping=False,
         hide_parameters=True,  # names and numbers of people must not reach the log with an error
-        connect_args={
-            "server_settings": {
-                "role": role,
-                "application_name": role,
-                "timezone": "UTC",
-                # A stuck transaction of one caller must not stop the shop.
-                "lock_timeout": "2s",
-                "idle_in_transaction_session_timeout": "10s",
-                "statement_timeout": "30s",
-                "jit": "off",
-            }
-        },
+        connect_args={"server_settings": _settings(role)},
     )
+
+
+def _settings(role: str) -> dict[str, str]:
+    return {
+        "role": role,
+        "application_name": role,
+        "timezone": "UTC",
+        # A stuck transaction of one caller must not stop the shop.
+        "lock_timeout": "2s",
+        "idle_in_transaction_session_timeout": "10s",
+        "statement_timeout": "30s",
+        "jit": "off",
+    }
+
+
+def _plain(url: str) -> str:
+    """The URL as the driver itself takes it."""
+    return make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)

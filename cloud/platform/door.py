@@ -25,6 +25,8 @@ logger = structlog.get_logger()
 
 Authenticate = Callable[[Call], Awaitable[Caller]]
 """Call to caller; raises Unauthenticated or PermissionDenied. May add reply headers."""
+Hold = Callable[[Call], AbstractAsyncContextManager[None]]
+"""Is held as long as a stream is open; sets the call's refusal when its caller is not let in any more, and wakes it."""
 Serve = Callable[[], Awaitable[Any]]
 
 
@@ -38,12 +40,26 @@ class Gate(Protocol):
         """Is held as long as a stream is open; entering may raise a GiposError."""
 
 
+Witness = Callable[[Call, errors.GiposError], None]
+"""Told of every call that was refused or has failed."""
+
+
 class Door:
     """Everything a call passes before and after its service."""
 
-    def __init__(self, authenticate: Authenticate, gates: Sequence[Gate] = ()) -> None:
+    def __init__(
+        self,
+        authenticate: Authenticate,
+        gates: Sequence[Gate] = (),
+        witness: Witness | None = None,
+        hold: Hold | None = None,
+    ) -> None:
         self._authenticate = authenticate
         self._gates = tuple(gates)
+        self._log = logger.bind()
+        """Bound once: finding the configuration again costs as much as a line."""
+        self._witness = witness
+        self._hold = hold
 
     def arrive(self, method: str, metadata: Mapping[str, str], address: str) -> Call:
         """Notes a call that has arrived; the code that serves it finds it by `calls.call()`."""
@@ -66,6 +82,8 @@ class Door:
             return await self._through(0, call, inner, request, context)
         except errors.GiposError as error:
             outcome = error.reason
+            if self._witness is not None:
+                self._witness(call, error)
             raise
         except asyncio.CancelledError:
             outcome = "CANCELLED"
@@ -75,9 +93,12 @@ class Door:
                 outcome = "CANCELLED"
                 raise
             outcome = "INTERNAL"
-            raise unexpected(call.method, error) from error
+            failure = unexpected(call.method, error)
+            if self._witness is not None:
+                self._witness(call, failure)
+            raise failure from error
         finally:
-            logger.info(
+            self._log.info(
                 "rpc",
                 method=call.method,
                 outcome=outcome,
@@ -89,6 +110,7 @@ class Door:
         self, index: int, call: Call, inner: Callable[[Any, Any], Awaitable[Any]], request: Any, context: Any
     ) -> Any:
         if index == len(self._gates):
+            call.request = request
             return await inner(request, context)
         return await self._gates[index].unary(call, lambda: self._through(index + 1, call, inner, request, context))
 
@@ -99,11 +121,15 @@ class Door:
         try:
             async with AsyncExitStack() as gates:
                 call.caller = await self._authenticate(call)
+                if self._hold is not None:
+                    await gates.enter_async_context(self._hold(call))
                 for gate in self._gates:
                     await gates.enter_async_context(gate.stream(call))
                 logger.info("stream_opened", method=call.method, tenant_id=call.caller.tenant_id)
+                call.request = request
                 async for response in inner(request, context):
                     yield response
+                    call.go_on()
         except (errors.GiposError, asyncio.CancelledError, GeneratorExit):
             raise
         except Exception as error:

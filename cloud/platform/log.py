@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any, Protocol
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -98,7 +99,14 @@ _HEADS = sa.text("SELECT lane, epoch, last_seq, floor_seq FROM log_heads WHERE t
 _ADD_LANE = sa.text("INSERT INTO log_heads (tenant_id, lane) VALUES (:tenant_id, :lane) ON CONFLICT DO NOTHING")
 
 
-async def append(connection: AsyncConnection, tenant_id: str, events: Sequence[NewEvent]) -> dict[str, int]:
+class Runs(Protocol):
+    """Whatever runs a statement with named parameters and answers its rows."""
+
+    async def run(self, statement: sa.TextClause, **parameters: Any) -> Any:
+        """The rows."""
+
+
+async def append(tx: Runs, tenant_id: str, events: Sequence[NewEvent]) -> dict[str, int]:
     """Numbers and stores events; the new head of each lane. Nothing but COMMIT may follow.
 
     Lanes are locked in order of their names, so that two transactions never wait for each other.
@@ -108,21 +116,19 @@ async def append(connection: AsyncConnection, tenant_id: str, events: Sequence[N
         by_lane[event.lane].append(event)
     heads: dict[str, int] = {}
     for lane, mine in sorted(by_lane.items()):
-        result = await connection.execute(
+        rows = await tx.run(
             _APPEND,
-            {
-                "tenant_id": tenant_id,
-                "lane": lane,
-                "ids": [event.id for event in mine],
-                "types": [event.type for event in mine],
-                "subject_ids": [event.subject_id for event in mine],
-                "versions": [event.version for event in mine],
-                "outlet_ids": [event.outlet_id for event in mine],
-                "bodies": [event.body for event in mine],
-                "occurred_at": [event.occurred_at for event in mine],
-            },
+            tenant_id=tenant_id,
+            lane=lane,
+            ids=[event.id for event in mine],
+            types=[event.type for event in mine],
+            subject_ids=[event.subject_id for event in mine],
+            versions=[event.version for event in mine],
+            outlet_ids=[event.outlet_id for event in mine],
+            bodies=[event.body for event in mine],
+            occurred_at=[event.occurred_at for event in mine],
         )
-        heads[lane] = result.scalar_one()
+        ((heads[lane],),) = rows
     return heads
 
 

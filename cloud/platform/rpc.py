@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import grpc
@@ -10,7 +11,7 @@ from google.protobuf import any_pb2
 from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
-from cloud.platform import door
+from cloud.platform import door, printed
 from cloud.platform.calls import Call, Caller, caller
 from cloud.platform.door import Door
 from kernel import errors
@@ -56,7 +57,7 @@ class GrpcDoor(grpc.aio.ServerInterceptor):
         return grpc.unary_unary_rpc_method_handler(
             self._unary(method, inner),
             request_deserializer=handler.request_deserializer,
-            response_serializer=handler.response_serializer,
+            response_serializer=printed.serialiser(handler.response_serializer or bytes),
         )
 
     def _arrive(self, method: str, context: Context) -> Call:
@@ -81,8 +82,14 @@ class GrpcDoor(grpc.aio.ServerInterceptor):
     ) -> Callable[[Any, Any], AsyncIterator[Any]]:
         async def serve(request: Any, context: Context) -> AsyncIterator[Any]:
             call = self._arrive(method, context)
+            is_first = True
             try:
                 async for response in self._door.stream(call, inner, request, context):
+                    if is_first and call.headers:
+                        # A service may have said before that it is there, with these same headers; gRPC takes them once.
+                        with suppress(grpc.aio.UsageError):
+                            await context.send_initial_metadata(call.headers)
+                    is_first = False
                     yield response
             except errors.GiposError as error:
                 await refuse(context, call, error)
@@ -109,6 +116,15 @@ def status_of(error: errors.GiposError, request_id: str) -> status_pb2.Status:
         for violation in error.violations:
             bad.field_violations.add(field=violation.field, reason=violation.reason, description=violation.message)
         details.append(bad)
+    if error.retry_seconds:
+        retry = error_details_pb2.RetryInfo()
+        retry.retry_delay.FromMilliseconds(round(error.retry_seconds * 1000))
+        details.append(retry)
+    if error.policies:
+        quota = error_details_pb2.QuotaFailure()
+        for policy in error.policies:
+            quota.violations.add(subject=policy, description=error.message)
+        details.append(quota)
     for detail in details:
         packed = any_pb2.Any()
         packed.Pack(detail)

@@ -2,36 +2,62 @@
 
 from __future__ import annotations
 
+import asyncio
+import atexit
 import logging
+import os
 import sys
-from contextvars import ContextVar
+from collections.abc import Callable
+from contextvars import Context, ContextVar
 
 import structlog
 from structlog.typing import EventDict, WrappedLogger
 
+from kernel.loglines import Lines, LineWriter
+
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 
 
+class _Nowhere:
+    """The end of structlog's chain: the lines are written already."""
+
+    def msg(self, _message: str) -> None:
+        pass
+
+    info = warning = error = critical = exception = debug = msg
+
+
 def _add_request_id(_logger: WrappedLogger, _name: str, event: EventDict) -> EventDict:
-    if current := request_id.get():
-        event.setdefault("request_id", current)
+    if "request_id" not in event and (current := request_id.get()):
+        event["request_id"] = current
     return event
 
 
 def configure(program: str) -> None:
-    """Sets up logging for this process."""
+    """Sets up logging for this process. Lines are written several at a time, soon, and all that are left at the end."""
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format='{"level": "%(levelname)s", "event": %(message)r}')
+    lines = Lines(_write, _later)
+    atexit.register(lines.flush)
     structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            _add_request_id,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(),
-        ],
+        processors=[_add_request_id, LineWriter(lines, {"program": program})],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=lambda *_: _Nowhere(),
         cache_logger_on_first_use=True,
     )
-    structlog.contextvars.bind_contextvars(program=program)
+
+
+def _write(data: bytes) -> None:
+    try:
+        descriptor = sys.stderr.fileno()
+        while data:
+            data = data[os.write(descriptor, data) :]
+    except (OSError, ValueError):
+        pass  # nobody reads the log any more; the work goes on
+
+
+def _later(seconds: float, call: Callable[[], None]) -> bool:
+    try:
+        asyncio.get_running_loop().call_later(seconds, call, context=Context())
+    except RuntimeError:
+        return False
+    return True

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, date
-from typing import Any
+from datetime import UTC, date, datetime
 
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
@@ -15,12 +14,11 @@ from cloud.catalog import products
 from cloud.customers import customers
 from cloud.inventory import movements
 from cloud.inventory.movements import Change
-from cloud.platform import checks, paging
-from cloud.platform.database import Transaction
+from cloud.platform.database import Announcing, Transaction
 from cloud.sales import drafts
-from cloud.sales.tables import sales
+from cloud.sales.tables import joined, sales
 from gipos.v1.accounts_pb2 import Outlet, Till
-from gipos.v1.sales_pb2 import ListSalesRequest, ListSalesResponse, Sale, SaleStatus
+from gipos.v1.sales_pb2 import Sale, SaleStatus
 from kernel import quantities
 from kernel.errors import AlreadyExists, Invalid, NotFound, Violation
 from kernel.event_types import SALE_COMPLETED, SALE_CREATED
@@ -30,14 +28,16 @@ _COLUMN = sales.c
 _INSERT = sa.text(
     """
     INSERT INTO sales (tenant_id, id, number, outlet_id, till_id, channel, customer_id, status, business_date, total, external_id,
-                       version, body, sold_at, created_at)
+                       version, body, sold_at, created_at, updated_at, cashier, payment_methods)
     SELECT :tenant_id, s.id, s.number, s.outlet_id, s.till_id, s.channel, s.customer_id, s.status, s.business_date, s.total,
-           s.external_id, 1, s.body, s.sold_at, :now
+           s.external_id, 1, s.body, s.sold_at, :now, :now, s.cashier, string_to_array(s.payment_methods, chr(31))
     FROM unnest(CAST(:ids AS text[]), CAST(:numbers AS text[]), CAST(:outlet_ids AS text[]), CAST(:till_ids AS text[]),
                 CAST(:channels AS text[]), CAST(:customer_ids AS text[]), CAST(:statuses AS smallint[]),
                 CAST(:business_dates AS date[]), CAST(:totals AS bigint[]), CAST(:external_ids AS text[]),
-                CAST(:bodies AS bytea[]), CAST(:sold_at AS timestamptz[]))
-         AS s (id, number, outlet_id, till_id, channel, customer_id, status, business_date, total, external_id, body, sold_at)
+                CAST(:bodies AS bytea[]), CAST(:sold_at AS timestamptz[]), CAST(:cashiers AS text[]),
+                CAST(:payment_methods AS text[]))
+         AS s (id, number, outlet_id, till_id, channel, customer_id, status, business_date, total, external_id, body, sold_at,
+               cashier, payment_methods)
     ON CONFLICT (tenant_id, id) DO NOTHING
     RETURNING id
     """
@@ -78,15 +78,20 @@ async def create(tx: Transaction, draft: Sale) -> Sale:
     return sale
 
 
-async def store(tx: Transaction, recorded: Sequence[Sale]) -> list[str]:
+def stamp(sale: Sale, now: datetime) -> None:
+    """Fills in what recording adds to a sale."""
+    sale.status = SaleStatus.SALE_STATUS_COMPLETED
+    sale.create_time.FromDatetime(now)
+    sale.update_time.FromDatetime(now)
+
+
+async def store(tx: Announcing, recorded: Sequence[Sale]) -> list[str]:
     """Stores sales, takes their goods from stock and announces them; the ids of those that were not there yet.
 
     A sale that is there already is left as it is: its effects have happened.
     """
     for sale in recorded:
-        sale.status = SaleStatus.SALE_STATUS_COMPLETED
-        sale.create_time.FromDatetime(tx.now)
-        sale.update_time.FromDatetime(tx.now)
+        stamp(sale, tx.now)
     result = await tx.run(
         _INSERT,
         tenant_id=tx.tenant_id,
@@ -102,9 +107,11 @@ async def store(tx: Transaction, recorded: Sequence[Sale]) -> list[str]:
         external_ids=[sale.external_id for sale in recorded],
         bodies=[sale.SerializeToString() for sale in recorded],
         sold_at=[sale.sale_time.ToDatetime(tzinfo=UTC) for sale in recorded],
+        cashiers=[sale.cashier for sale in recorded],
+        payment_methods=[joined(tender.method for tender in sale.tenders) for sale in recorded],
         now=tx.now,
     )
-    added = set(result.scalars())
+    added = {row[0] for row in result}
     fresh = [sale for sale in recorded if sale.id in added]
     for sale in fresh:
         occurred_at = sale.sale_time.ToDatetime(tzinfo=UTC)
@@ -140,32 +147,5 @@ async def replace(tx: Transaction, sale: Sale, version: int) -> None:
     await tx.connection.execute(
         sa.update(sales)
         .where(_COLUMN.tenant_id == tx.tenant_id, _COLUMN.id == sale.id)
-        .values(body=sale.SerializeToString(), status=sale.status, version=version)
+        .values(body=sale.SerializeToString(), status=sale.status, version=version, updated_at=tx.now)
     )
-
-
-async def page(connection: AsyncConnection, tenant_id: str, request: ListSalesRequest) -> ListSalesResponse:
-    """A page of sales, newest first.
-
-    Raises:
-        Invalid, CursorInvalid: a parameter is not right.
-    """
-    if wrong := [*checks.day("date_from", request.date_from), *checks.day("date_to", request.date_to)]:
-        raise Invalid(wrong)
-    limit = paging.size(request.page_size)
-    query: sa.Select[Any] = sa.select(_COLUMN.id, _COLUMN.sold_at, _COLUMN.body).where(_COLUMN.tenant_id == tenant_id)
-    for name in ("outlet_id", "till_id", "channel", "external_id", "number", "status"):
-        if value := getattr(request, name):
-            query = query.where(_COLUMN[name] == value)
-    if request.date_from:
-        query = query.where(_COLUMN.business_date >= date.fromisoformat(request.date_from))
-    if request.date_to:
-        query = query.where(_COLUMN.business_date <= date.fromisoformat(request.date_to))
-    if after := paging.position(request, request.page_token, 2):
-        query = query.where(sa.tuple_(_COLUMN.sold_at, _COLUMN.id) < sa.tuple_(paging.moment(after[0]), after[1]))
-    rows = (await connection.execute(query.order_by(_COLUMN.sold_at.desc(), _COLUMN.id.desc()).limit(limit + 1))).all()
-    answer = ListSalesResponse(sales=[Sale.FromString(row.body) for row in rows[:limit]], has_more=len(rows) > limit)
-    if answer.has_more:
-        last = rows[limit - 1]
-        answer.next_page_token = paging.next_token(request, [last.sold_at.isoformat(), last.id])
-    return answer

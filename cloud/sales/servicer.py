@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from cloud.platform.calls import call
 from cloud.platform.database import Database
 from cloud.platform.idempotency import once
 from cloud.platform.rpc import caller
-from cloud.sales import refunds, sales
+from cloud.sales import listing, refunds, sales
+from cloud.sales.desk import Desk
 from gipos.v1 import sales_pb2, sales_pb2_grpc
 
 if TYPE_CHECKING:
@@ -17,17 +19,20 @@ if TYPE_CHECKING:
 class SaleServicer(sales_pb2_grpc.SaleServiceServicer):
     """Answers SaleService."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, together: bool = True) -> None:
         self._database = database
+        self._desk = Desk(database) if together else None
 
     async def ListSales(self, request: sales_pb2.ListSalesRequest, context: Context) -> sales_pb2.ListSalesResponse:
         """See sales.proto."""
         tenant_id = caller().tenant_id
         async with self._database.reading(tenant_id) as connection:
-            return await sales.page(connection, tenant_id, request)
+            return await listing.page(connection, tenant_id, request)
 
     async def CreateSale(self, request: sales_pb2.CreateSaleRequest, context: Context) -> sales_pb2.Sale:
         """See sales.proto."""
+        if self._desk is not None and (sale := await self._desk.record(call(), caller().tenant_id, request)) is not None:
+            return sale
         async with self._database.transaction(caller().tenant_id) as tx:
             return await once(
                 tx, "CreateSale", request.request_id, request, sales_pb2.Sale, lambda: sales.create(tx, request.sale)
@@ -37,8 +42,10 @@ class SaleServicer(sales_pb2_grpc.SaleServiceServicer):
         """See sales.proto."""
         tenant_id = caller().tenant_id
         async with self._database.reading(tenant_id) as connection:
-            sale, _ = await sales.find(connection, tenant_id, request.id)
-            return sale
+            if request.id:
+                sale, _ = await sales.find(connection, tenant_id, request.id)
+                return sale
+            return await listing.find_by_external_id(connection, tenant_id, request)
 
     async def RefundSale(self, request: sales_pb2.RefundSaleRequest, context: Context) -> sales_pb2.Sale:
         """See sales.proto."""

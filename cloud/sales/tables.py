@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import ARRAY
 
 from cloud.platform.database import metadata
 
@@ -24,4 +27,12 @@ sales = sa.Table(
     sa.Column("body", sa.LargeBinary, nullable=False),
     sa.Column("sold_at", sa.TIMESTAMP(timezone=True), nullable=False),
     sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False),
+    sa.Column("updated_at", sa.TIMESTAMP(timezone=True), nullable=False),
+    sa.Column("cashier", sa.Text, nullable=False),
+    sa.Column("payment_methods", ARRAY(sa.Text), nullable=False),
 )
+
+
+def joined(values: Iterable[str]) -> str:
+    """Distinct texts as one, for string_to_array with chr(31): arrays of arrays of different lengths cannot be unnested."""
+    return "\x1f".join(sorted({value for value in values if value}))

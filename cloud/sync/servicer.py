@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING
 
 import structlog
@@ -30,7 +30,14 @@ MAX_BATCH = 500
 SNAPSHOTS_AT_ONCE = 2
 """Snapshots being built per process: after a long outage every till wants one."""
 
+CountMessages = Callable[[str, int], None]
+"""Told how many messages the tills of a merchant have sent."""
+
 logger = structlog.get_logger()
+
+
+def _uncounted(_tenant_id: str, _count: int) -> None:
+    """For a link whose messages nobody counts."""
 
 
 class _Link:
@@ -44,6 +51,7 @@ class _Link:
         who: Caller,
         session: uploads.Session,
         lanes: dict[str, feed.Lane | None],
+        count: CountMessages,
     ) -> None:
         self.database = database
         self.wakeups = wakeups
@@ -52,6 +60,7 @@ class _Link:
         self.session = session
         self.lanes = lanes
         """Lanes and where the till stands in them; None until the snapshot was sent."""
+        self.count = count
         self.answers: asyncio.Queue[LinkResponse] = asyncio.Queue()
         """What reading produced: Stored and Progress."""
         self.stored = session.op_watermark
@@ -83,6 +92,7 @@ class _Link:
             operations = request.operations.operations
             if len(operations) > MAX_BATCH:
                 raise Invalid([Violation("operations", "TOO_MANY", f"A batch has at most {MAX_BATCH} operations.")])
+            self.count(self.who.tenant_id, len(operations))
             outcome = await uploads.store(self.database, self.who, self.session, operations)
             self.stored = max(self.stored, outcome.op_watermark)
             stored = link_pb2.Stored(
@@ -140,9 +150,10 @@ class _Link:
 class EdgeLinkServicer(link_pb2_grpc.EdgeLinkServiceServicer):
     """Answers EdgeLinkService."""
 
-    def __init__(self, database: Database, wakeups: Wakeups) -> None:
+    def __init__(self, database: Database, wakeups: Wakeups, count: CountMessages = _uncounted) -> None:
         self._database = database
         self._wakeups = wakeups
+        self._count = count
         self._gate = asyncio.Semaphore(SNAPSHOTS_AT_ONCE)
         self._draining = asyncio.Event()
         self._wakes: set[asyncio.Event] = set()
@@ -214,4 +225,4 @@ class EdgeLinkServicer(link_pb2_grpc.EdgeLinkServiceServicer):
             last_sale_number=session.last_sale_number,
         )
         welcome.server_time.FromDatetime(business_days.now())
-        return _Link(self._database, self._wakeups, self._gate, who, session, lanes), welcome, resets
+        return _Link(self._database, self._wakeups, self._gate, who, session, lanes, self._count), welcome, resets

@@ -17,6 +17,7 @@ from sqlalchemy.exc import DBAPIError
 
 from cloud.accounts import outlets
 from cloud.catalog import products
+from cloud.platform import trail
 from cloud.platform.database import Database, Transaction
 from cloud.platform.rpc import Caller
 from cloud.sales import sales
@@ -116,6 +117,7 @@ async def _store(
     database: Database, caller: Caller, session: Session, operations: Sequence[Operation], *, alone: bool
 ) -> Outcome:
     aside: list[Quarantined] = []
+    trail.upload(())
     async with database.transaction(caller.tenant_id) as tx:
         # First lock of the transaction: batches of one till are worked on one after the other.
         query = sa.select(_LINK.session).where(_LINK.tenant_id == caller.tenant_id, _LINK.till_id == caller.till_id)
@@ -144,6 +146,7 @@ async def _store(
                 aside.append(await _quarantine(tx, caller, session, fresh[0], error))
         else:
             await _apply(tx, caller, fresh)
+        trail.upload([operation.sale_recorded.id for operation in fresh])
         watermark = fresh[-1].op_seq
         ahead = sum(event.lane == caller.outlet_id for event in tx.events)
         # The lane's counter is locked here and not at the very end, because the till's row must name the position it moves to.

@@ -17,6 +17,7 @@ from cloud.platform.addresses import ForbiddenTarget
 from cloud.platform.database import Database
 from cloud.platform.http import Answer, CallFailed, CallTimedOut, Client, Limits, Lookup
 from cloud.platform.jobs import DATABASE_ERRORS, Held, Lease, LeaseLoop
+from cloud.platform.sealing import SealBroken
 from cloud.webhooks import leases, log
 from cloud.webhooks.leases import Job
 from cloud.webhooks.outcomes import Outcome, result_of, retry_after
@@ -107,6 +108,8 @@ class Deliveries:
         return outcome
 
     async def _post(self, job: Job) -> Answer:
+        if job.secret is None:
+            raise SealBroken(f"the secret of webhook {job.webhook_id} cannot be opened")
         body = event_json.encode(job.tenant_id, job.event)
         timestamp = int(time.time())
         headers = {

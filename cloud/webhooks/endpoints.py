@@ -11,8 +11,9 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from cloud.platform import addresses
-from cloud.platform.database import Transaction
+from cloud.platform import addresses, trail
+from cloud.platform.database import Database, Transaction
+from cloud.platform.sealing import TenantKeys, keys_of
 from cloud.webhooks.tables import deliveries, webhooks
 from gipos.v1.webhooks_pb2 import DeliveryStatus, Webhook, WebhookStatus
 from kernel.errors import Invalid, LimitReached, NotFound, Violation
@@ -21,6 +22,7 @@ from kernel.ids import is_id, new_id
 from kernel.signatures import new_webhook_secret
 
 MAX_WEBHOOKS = 100
+SECRET = "webhooks.secret"  # noqa: S105 (the place it is sealed for, no secret)
 MAX_PATTERNS = 50
 MAX_DESCRIPTION = 500
 
@@ -43,23 +45,26 @@ async def create(tx: Transaction, draft: Webhook, *, private_addresses: bool) ->
     count = await tx.run(sa.select(sa.func.count()).select_from(webhooks).where(webhooks.c.tenant_id == tx.tenant_id))
     if count.scalar_one() >= MAX_WEBHOOKS:
         raise LimitReached(f"There are {MAX_WEBHOOKS} webhooks already. Delete one that is no longer needed, then try again.")
+    webhook_id, secret = new_id("whk"), new_webhook_secret()
+    keys = await keys_of(tx.connection, tx.tenant_id)
     added = await tx.run(
         sa.insert(webhooks)
         .values(
             tenant_id=tx.tenant_id,
-            id=new_id("whk"),
+            id=webhook_id,
             url=draft.url,
             event_types=list(dict.fromkeys(draft.event_types)),
             description=draft.description,
             status=WebhookStatus.WEBHOOK_STATUS_ACTIVE,
-            secret=new_webhook_secret(),
+            secret="",  # where the release before kept it in clear
+            secret_sealed=keys.seal(SECRET, webhook_id, secret.encode()),
             created_at=tx.now,
         )
         .returning(webhooks)
     )
-    row = added.one()
-    webhook = _to_proto(row)
-    webhook.secret = row.secret
+    trail.about(webhook_id)
+    webhook = _to_proto(added.one())
+    webhook.secret = secret
     return webhook
 
 
@@ -102,6 +107,31 @@ async def delete(tx: Transaction, webhook_id: str) -> None:
             deliveries.c.status == DeliveryStatus.DELIVERY_STATUS_PENDING,
         )
     )
+
+
+def secret_of(keys: TenantKeys, webhook_id: str, sealed: bytes | None, plain: str) -> str:
+    """The secret a webhook's deliveries are signed with. Plain only where the release before has just stored it.
+
+    Raises:
+        SealBroken: it was changed or moved in the database.
+    """
+    return keys.open(SECRET, webhook_id, sealed).decode() if sealed is not None else plain
+
+
+async def seal_plain(database: Database) -> int:
+    """Seals secrets that the release before has stored in clear; how many."""
+    query = sa.select(webhooks.c.tenant_id, webhooks.c.id).where(webhooks.c.secret != "")
+    async with database.across_tenants() as connection:
+        plain = (await connection.execute(query)).all()
+    for tenant_id, webhook_id in plain:
+        mine = (webhooks.c.tenant_id == tenant_id, webhooks.c.id == webhook_id)
+        async with database.transaction(tenant_id) as tx:
+            keys = await keys_of(tx.connection, tenant_id)
+            row = (await tx.run(sa.select(webhooks.c.secret).where(*mine).with_for_update())).one_or_none()
+            if row is not None and row.secret:
+                sealed = keys.seal(SECRET, webhook_id, row.secret.encode())
+                await tx.run(sa.update(webhooks).where(*mine).values(secret="", secret_sealed=sealed))
+    return len(plain)
 
 
 def _violations(draft: Webhook, *, private_addresses: bool) -> list[Violation]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import sqlalchemy as sa
 
-from cloud.platform.database import Transaction
+from cloud.platform.database import Announcing
 from cloud.platform.log import NewEvent
 
 # Matching happens in the database, on the rows as they are at this moment: a cache could miss a webhook that was just added.
@@ -31,7 +31,7 @@ def patterns_of(event_type: str) -> list[str]:
     return ["*", *(".".join(groups[:end]) + ".*" for end in range(1, len(groups))), event_type]
 
 
-async def enqueue(tx: Transaction, events: Sequence[NewEvent]) -> None:
+async def enqueue(tx: Announcing, events: Sequence[NewEvent]) -> None:
     """One delivery for each event and each active webhook that wants it. One statement, whatever the number of either."""
     await tx.run(
         ENQUEUE,

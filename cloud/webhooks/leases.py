@@ -9,14 +9,17 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import sqlalchemy as sa
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cloud.platform.jobs import LIVING_OWNERS, Held, Lease
+from cloud.platform.keyring import KeysUnusable
 from cloud.platform.log import LoggedEvent
+from cloud.platform.sealing import SealBroken, keys_of
+from cloud.webhooks.endpoints import secret_of
 from cloud.webhooks.outcomes import Outcome, judge
 
 SHARE_OF_TENANT = 0.75
@@ -74,8 +77,8 @@ _CLAIM = sa.text(
         FROM taken WHERE d.tenant_id = taken.tenant_id AND d.id = taken.id
         RETURNING d.tenant_id, d.id, d.webhook_id, d.event_id, d.attempt_count
     )
-    SELECT k.tenant_id, k.id, k.webhook_id, k.attempt_count, w.url, w.secret, e.lane, e.seq, e.id, e.type, e.subject_id,
-           e.version, e.outlet_id, e.body, e.occurred_at, e.recorded_at
+    SELECT k.tenant_id, k.id, k.webhook_id, k.attempt_count, w.url, w.secret_sealed, w.secret,
+           e.lane, e.seq, e.id, e.type, e.subject_id, e.version, e.outlet_id, e.body, e.occurred_at, e.recorded_at
     FROM leased k
     CROSS JOIN LATERAL (SELECT * FROM webhooks w WHERE w.tenant_id = k.tenant_id AND w.id = k.webhook_id OFFSET 0) w
     CROSS JOIN LATERAL (SELECT * FROM events e WHERE e.tenant_id = k.tenant_id AND e.id = k.event_id OFFSET 0) e
@@ -150,7 +153,8 @@ class Job:
     attempt_count: int
     """Attempts made before."""
     url: str
-    secret: str
+    secret: str | None = field(repr=False)
+    """None when what is stored cannot be opened."""
     event: LoggedEvent
     start_before: float
     """On the event loop's clock: begun later, the attempt could outlast the lease."""
@@ -207,7 +211,13 @@ async def claim(
     )
     start_before = asyncio.get_running_loop().time() + lease.seconds / 2
     jobs = []
-    for tenant_id, delivery_id, webhook_id, attempt_count, url, secret, *event in rows:
+    for tenant_id, delivery_id, webhook_id, attempt_count, url, sealed, plain, *event in rows:
+        try:
+            secret: str | None = secret_of(await keys_of(connection, tenant_id), webhook_id, sealed, plain)
+        except (SealBroken, KeysUnusable) as error:
+            # One webhook's damage is its own: the attempt fails, the others go on.
+            logger.error("webhook_secret_unreadable", tenant_id=tenant_id, webhook_id=webhook_id, error=str(error))  # noqa: TRY400 (no trace needed)
+            secret = None
         jobs.append(Job(tenant_id, delivery_id, webhook_id, attempt_count, url, secret, LoggedEvent(*event), start_before))
     return sorted(jobs, key=lambda job: job.event.id)
 

@@ -17,6 +17,7 @@ webhooks = sa.Table(
     sa.Column("description", sa.Text, nullable=False),
     sa.Column("status", sa.SmallInteger, nullable=False),
     sa.Column("secret", sa.Text, nullable=False),
+    sa.Column("secret_sealed", sa.LargeBinary),
     sa.Column("paused_until", sa.TIMESTAMP(timezone=True)),
     sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False),
 )

@@ -39,6 +39,28 @@ def title(language: str, reason: str, status: int) -> str:
     return found
 
 
+def page(language: str, key: str) -> str:
+    """A text of the pages for people.
+
+    Raises:
+        KeyError: there is none.
+    """
+    found: str = _TEXTS[language]["pages"][key]
+    return found
+
+
+def advice(language: str, reason: str) -> str:
+    """What to do about an error, in general; empty where there is nothing to say beyond its title."""
+    found: str = _TEXTS[language].get("advice", {}).get(reason, "")
+    return found
+
+
+def violation(language: str, reason: str) -> str:
+    """What a violation's reason means; empty for one we have no words for."""
+    found: str = _TEXTS[language].get("violation", {}).get(reason, "")
+    return found
+
+
 def detail(language: str, reason: str, facts: dict[str, str]) -> str | None:
     """The sentence for a reason; None when there is none, or when a fact it needs is not known."""
     template: str | None = _TEXTS[language]["detail"].get(reason)

@@ -10,20 +10,25 @@ from typing import Any
 
 from gateway_rest import copy, errors
 from gateway_rest.errors import Problem, Refusal
-from gateway_rest.transcoding import metadata
+from gateway_rest.limits import Limits
+from gateway_rest.transcoding import codings, metadata, origins
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
-BODY_LIMIT = 4 * 1024 * 1024
-"""Bytes of a request body."""
 DRAIN_LIMIT = 64 * 1024 * 1024
 """How much of a body that is too large is read and thrown away, so that the caller gets to hear the answer."""
 DRAIN_SECONDS = 5.0
-BODY_SECONDS = 30
-"""How long a body may take to arrive."""
+
+_ONCE = frozenset(
+    {
+        *(b"authorization", b"x-api-key", b"content-type", b"content-encoding", b"host", b"idempotency-key", b"if-match"),
+        *(b"origin", b"x-request-timeout", b"last-event-id"),
+    }
+)
+"""Headers that decide something: given twice, a proxy and we might believe different ones."""
 
 
 class ClientGone(Exception):
@@ -35,10 +40,15 @@ class Exchange:
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.started = time.perf_counter()
+        self.is_socket: bool = scope["type"] == "websocket"
         self.method: str = scope.get("method", "GET")
         self.raw_path: bytes = scope.get("raw_path") or scope["path"].encode()
         self.query: bytes = scope["query_string"]
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
+        self.repeated = ""
+        """A header that must not be given twice, and was."""
+        if len(self.headers) != len(scope["headers"]):
+            self._merge(scope["headers"])
         self.client: str = scope["client"][0] if scope.get("client") else ""
         self.receive = receive
         self.send = send
@@ -50,6 +60,17 @@ class Exchange:
         self.reason = ""
         """Why it failed, for the log."""
         self.body_read = False
+        self.extra: tuple[tuple[bytes, bytes], ...] = ()
+        """Headers of every answer at this address."""
+
+    def _merge(self, pairs: Iterable[tuple[bytes, bytes]]) -> None:
+        """Lists may be spread over several headers of one name (RFC 9110 §5.3)."""
+        self.headers = {}
+        for name, value in pairs:
+            before = self.headers.get(name)
+            if before is not None and name in _ONCE:
+                self.repeated = name.decode("latin-1").title()
+            self.headers[name] = value if before is None else before + b", " + value
 
     @property
     def language(self) -> str:
@@ -61,28 +82,46 @@ class Exchange:
         """Whether only the headers of the answer are wanted."""
         return self.method == "HEAD"
 
-    async def read_body(self, limit: int = BODY_LIMIT) -> bytes:
-        """The whole request body.
+    async def read_body(self, limits: Limits, most: int) -> bytes:
+        """The whole request body of at most so many bytes, without its content coding.
 
         Raises:
-            Refusal: 413 or 408.
+            Refusal: 400, 408, 413 or 415.
             ClientGone: the caller hung up.
         """
         length = self.headers.get(b"content-length", b"0")
-        if length.isdigit() and int(length) > limit:
+        if length.isdigit() and int(length) > most:
             await self._drain()
-            raise _too_large(limit)
-        message = await self.receive()
-        if message["type"] == "http.disconnect":
-            raise ClientGone
-        body: bytes = message.get("body", b"")
-        if message.get("more_body"):
-            body = await self._read_rest(body, limit)
-        if len(body) > limit:
+            raise _too_large(most)
+        body = await self._collect(limits, most)
+        if len(body) > most:
             await self._drain()
-            raise _too_large(limit)
+            raise _too_large(most)
         self.body_read = True
-        return body
+        coding = self.headers.get(b"content-encoding")
+        return body if coding is None else codings.decode(body, coding, most)
+
+    async def _collect(self, limits: Limits, most: int) -> bytes:
+        """The body as it came. Each piece buys time for the next, at the rate that is asked for."""
+        parts: list[bytes] = []
+        size, more = 0, True
+        begun = asyncio.get_running_loop().time()
+        try:
+            async with asyncio.timeout(limits.body_grace_seconds) as patience:
+                while more and size <= most:
+                    message = await self.receive()
+                    if message["type"] == "http.disconnect":
+                        raise ClientGone
+                    parts.append(message.get("body", b""))
+                    size += len(parts[-1])
+                    more = message.get("more_body", False)
+                    if more:
+                        earned = limits.body_grace_seconds + size / limits.body_rate
+                        patience.reschedule(begun + min(limits.body_seconds, earned))
+        except TimeoutError:
+            seconds = f"{asyncio.get_running_loop().time() - begun:.0f}"
+            raise Refusal(408, "REQUEST_TIMEOUT", headers=[(b"connection", b"close")], seconds=seconds) from None
+        return parts[0] if len(parts) == 1 else b"".join(parts)
 
     async def _drain(self) -> None:
         """Throws away the rest of a body that is too large, within bounds.
@@ -100,21 +139,6 @@ class Exchange:
                     left -= len(message.get("body", b""))
                     more = message.get("more_body", False)
 
-    async def _read_rest(self, first: bytes, limit: int) -> bytes:
-        parts, size, more = [first], len(first), True
-        try:
-            async with asyncio.timeout(BODY_SECONDS):
-                while more and size <= limit:
-                    message = await self.receive()
-                    if message["type"] == "http.disconnect":
-                        raise ClientGone
-                    parts.append(message.get("body", b""))
-                    size += len(parts[-1])
-                    more = message.get("more_body", False)
-        except TimeoutError:
-            raise Refusal(408, "REQUEST_TIMEOUT", headers=[(b"connection", b"close")], seconds=str(BODY_SECONDS)) from None
-        return b"".join(parts)
-
     async def disconnected(self) -> None:
         """Returns when the caller hangs up (or the answer is complete)."""
         while (await self.receive())["type"] != "http.disconnect":
@@ -123,12 +147,16 @@ class Exchange:
     async def begin(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
         """Sends status and headers."""
         self.status = status
-        all_headers = [(b"x-request-id", self.request_id.encode()), *headers]
+        all_headers = [(b"x-request-id", self.request_id.encode()), *self.extra, *headers]
         await self.send({"type": "http.response.start", "status": status, "headers": all_headers})
 
-    async def answer(self, status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes = b"") -> None:
-        """Sends a whole answer."""
+    async def answer(
+        self, status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes = b"", *, packs: bool = False
+    ) -> None:
+        """Sends a whole answer; `packs` allows a content coding if the caller takes one and it is worth it."""
         sized = list(headers)
+        if packs and len(body) >= codings.SMALLEST and (accepted := self.headers.get(b"accept-encoding")):
+            sized, body = await _packed(sized, body, accepted)
         if status not in (204, 304):
             sized.append((b"content-length", str(len(body)).encode()))
         await self.begin(status, sized)
@@ -143,10 +171,28 @@ class Exchange:
             (b"content-type", errors.CONTENT_TYPE),
             (b"cache-control", b"no-store"),
             (b"content-language", self.language.encode()),
-            (b"vary", b"accept-language"),
+            (b"vary", b"accept-encoding, accept-language, origin"),
             *problem.headers,
         ]
-        await self.answer(problem.status, headers, problem.encode(self.request_id, self.language))
+        if b"origin" in self.headers:
+            headers += origins.readable(self.headers)
+        if b"expect" in self.headers and not self.body_read:
+            # Whether the body still comes is up to the caller: nobody could tell it from the next request.
+            headers.append((b"connection", b"close"))
+        await self.answer(problem.status, headers, problem.encode(self.request_id, self.language), packs=True)
+
+
+async def _packed(headers: list[tuple[bytes, bytes]], body: bytes, accepted: bytes) -> tuple[list[tuple[bytes, bytes]], bytes]:
+    coding = codings.negotiate(accepted)
+    if not coding:
+        return headers, body
+    if len(body) < codings.IN_A_THREAD:
+        packed = codings.encode(body, coding)
+    else:
+        packed = await asyncio.to_thread(codings.encode, body, coding)
+    # The tag was of the bytes (or of the resource) without the coding: true in meaning, no longer byte for byte.
+    weak = [(name, b"W/" + value if name == b"etag" and value[:1] == b'"' else value) for name, value in headers]
+    return [*weak, (b"content-encoding", coding.encode())], packed
 
 
 def _too_large(limit: int) -> Refusal:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -14,7 +15,7 @@ from google.protobuf.message import Message
 from gateway_rest.transcoding.rules import TEXT_MESSAGES
 from kernel.protojson import EnumNames, JsonRefused, Reader
 from kernel.protojson.decoders import filler
-from kernel.protojson.findings import Findings, Path
+from kernel.protojson.findings import DEPTH, Findings, Path
 from kernel.protojson.scalars import enum_reader, float_reader, read_bytes, read_decimal, read_string
 from kernel.protojson.schemas import describe, enum_of, is_decimal, is_real_oneof, map_entry, message_of
 from kernel.protojson.wellknown import INTEGER_READERS
@@ -26,8 +27,8 @@ _INTEGER = re.compile(r"-?[0-9]{1,40}")
 _BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 _JSON_MESSAGES = {"google.protobuf.Struct", "google.protobuf.Value", "google.protobuf.ListValue"}
 _LOST_PLUS = re.compile(r"(:\d\d(?:\.\d+)?) (\d\d:\d\d)$")
-_DEPTH = 8
-"""Messages within messages that have query parameters of their own."""
+_LISTED_DEPTH = 8
+"""Messages within messages whose query parameters are listed. Deeper ones are understood all the same, to DEPTH."""
 
 
 class Leaf:
@@ -39,7 +40,12 @@ class Leaf:
         self._name = field.name
         self._is_message = field.message_type is not None
         self._has_presence = field.has_presence
-        self._oneof = field.containing_oneof.name if is_real_oneof(field) and field.containing_oneof is not None else ""
+        # A message on the way may be one of several, too.
+        self._choices = tuple(
+            (self._parents[:depth], step.containing_oneof.name, step.name)
+            for depth, step in enumerate(fields)
+            if is_real_oneof(step) and step.containing_oneof is not None
+        )
         self.path = ".".join((*self._parents, field.name))
         self.is_list = field.is_repeated and map_entry(field) is None
         self.is_bool = field.type == FieldDescriptor.TYPE_BOOL
@@ -47,15 +53,14 @@ class Leaf:
 
     def put(self, request: Message, value: Any, found: Findings) -> None:
         """Sets the field, or appends to it when it is a list."""
-        parent = self._parent(request)
-        if self._oneof:
-            other = parent.WhichOneof(self._oneof)
-            if other is not None and other != self._name:
-                found.add((self.path,), "DUPLICATE_FIELD", f"excludes {other}; give one of the two")
+        for steps, oneof, member in self._choices:
+            other = _below_steps(request, steps).WhichOneof(oneof)
+            if other is not None and other != member:
+                found.add((self.path,), "DUPLICATE_FIELD", f"excludes {'.'.join((*steps, other))}; give one of the two")
                 return
+        parent = self._parent(request)
         if self.is_list:
-            items = getattr(parent, self._name)
-            items.append(value)
+            getattr(parent, self._name).append(value)
         elif self._is_message:
             getattr(parent, self._name).CopyFrom(value)
         else:
@@ -69,11 +74,12 @@ class Leaf:
             return bool(parent.HasField(self._name)) and current != value
         return bool(current) and current != value
 
+    def holds(self, request: Message, value: Any) -> bool:
+        """Whether the field has exactly this value."""
+        return bool(getattr(self._parent(request), self._name) == value)
+
     def _parent(self, request: Message) -> Any:
-        parent: Any = request
-        for name in self._parents:
-            parent = getattr(parent, name)
-        return parent
+        return _below_steps(request, self._parents)
 
 
 class MapLeaf:
@@ -92,30 +98,69 @@ class MapLeaf:
         name, value = self._convert_key(key, place, found), self._convert(text, place, found)
         if name is None or value is None:
             return
-        parent: Any = request
-        for step in self._parents:
-            parent = getattr(parent, step)
-        getattr(parent, self._name)[name] = value
+        getattr(_below_steps(request, self._parents), self._name)[name] = value
+
+
+def _below_steps(request: Message, steps: tuple[str, ...]) -> Any:
+    """The message that a path of field names leads to."""
+    message: Any = request
+    for step in steps:
+        message = getattr(message, step)
+    return message
 
 
 def query_leaves(message: Descriptor) -> Iterator[tuple[list[FieldDescriptor], Leaf | MapLeaf]]:
-    """Every field below a message that a query can name: scalars, lists of scalars, maps of scalars, and so on in messages."""
+    """The query parameters of a message, for documents and suggestions: of a message that holds itself, the first level."""
     yield from _below(message, [])
 
 
 def _below(message: Descriptor, parents: list[FieldDescriptor]) -> Iterator[tuple[list[FieldDescriptor], Leaf | MapLeaf]]:
     for field in message.fields:
         fields = [*parents, field]
-        entry = map_entry(field)
-        if entry is not None:
-            if entry.fields_by_name["value"].message_type is None:
-                yield fields, MapLeaf(fields, entry)
-            continue
-        inner = field.message_type
-        if inner is None or (not field.is_repeated and inner.full_name in TEXT_MESSAGES | _JSON_MESSAGES):
-            yield fields, Leaf(fields)
-        elif not field.is_repeated and len(fields) < _DEPTH and sum(inner == step.containing_type for step in fields) < 2:
-            yield from _below(inner, fields)
+        leaf = _leaf(fields)
+        if leaf is not None:
+            yield fields, leaf
+        elif _holds_parameters(field) and len(fields) < _LISTED_DEPTH:
+            inner = message_of(field)
+            if sum(inner == step.containing_type for step in fields) < 2:
+                yield from _below(inner, fields)
+
+
+def leaf_at(message: Descriptor, name: str) -> Leaf | MapLeaf | None:
+    """The query parameter of a dotted name, each part in either spelling; None when a query cannot set it."""
+    fields: list[FieldDescriptor] = []
+    current: Descriptor | None = message
+    for part in name.split(".", DEPTH):
+        field = _spellings(current).get(part) if current is not None else None
+        if field is None:
+            return None
+        fields.append(field)
+        current = message_of(field) if _holds_parameters(field) else None
+    return _leaf(fields)
+
+
+@functools.cache
+def _spellings(message: Descriptor) -> dict[str, FieldDescriptor]:
+    """The fields of a message by both of their names; where one field's JSON name is another's name, the name wins."""
+    return {**{field.json_name: field for field in message.fields}, **message.fields_by_name}
+
+
+def _holds_parameters(field: FieldDescriptor) -> bool:
+    """Whether the fields below a field are parameters: it is one message, and not one that is written as a single word."""
+    inner = field.message_type
+    return inner is not None and not field.is_repeated and inner.full_name not in TEXT_MESSAGES | _JSON_MESSAGES
+
+
+def _leaf(fields: list[FieldDescriptor]) -> Leaf | MapLeaf | None:
+    field = fields[-1]
+    entry = map_entry(field)
+    if entry is not None:
+        return MapLeaf(fields, entry) if entry.fields_by_name["value"].message_type is None else None
+    inner = field.message_type
+    if inner is None or inner.full_name in TEXT_MESSAGES:
+        return Leaf(fields)
+    # A list of free-form values has no form in a query that a reader would guess.
+    return Leaf(fields) if inner.full_name in _JSON_MESSAGES and not field.is_repeated else None
 
 
 def converter(field: FieldDescriptor) -> Convert:
@@ -195,7 +240,7 @@ def _json_converter(message_class: type[Message]) -> Convert:
         try:
             reader.fill(orjson.loads(text), message)
         except orjson.JSONDecodeError:
-            found.add(path, "MALFORMED_JSON", "must be JSON")
+            found.add(path, "INVALID_FORMAT", "must be JSON")
         except JsonRefused as refusal:
             for violation in refusal.violations:
                 found.add((path, violation.field) if violation.field else path, violation.reason, violation.message)

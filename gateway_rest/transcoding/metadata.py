@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from urllib.parse import quote
 
 from gateway_rest.channel import ReplyMetadata
@@ -17,11 +18,17 @@ _FORWARDED = tuple(
     (name.encode(), name)
     for name in (
         *("authorization", "x-api-key", "accept-language", "idempotency-key", "if-match", "if-none-match"),
-        *("traceparent", "tracestate", "baggage"),
+        *("traceparent", "tracestate", "baggage", "origin"),
     )
 )
-_ANSWERED = {"etag", "location", "retry-after", "deprecation", "sunset", "link"}
-_ANSWERED_PREFIXES = ("ratelimit", "x-ratelimit-")
+_ANSWERED = {
+    name: name.encode()
+    for name in (
+        *("etag", "location", "retry-after", "deprecation", "sunset", "link", "idempotent-replayed", "ratelimit"),
+        *("ratelimit-policy", "x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset", "access-control-allow-origin"),
+    )
+}
+_ANSWERED_PREFIXES = ("ratelimit", "x-ratelimit-", "access-control-")
 _PRINTABLE = re.compile(rb"[\x20-\x7e]*")
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _SECONDS = re.compile(r"\d{1,6}(?:\.\d{1,6})?")
@@ -35,31 +42,45 @@ def request_id(headers: Headers) -> str:
 
 
 def outgoing(headers: Headers, request: str, client: str) -> list[tuple[str, str]]:
-    """The metadata of a call. Values that gRPC could not carry are left out."""
+    """The metadata of a call. Values that gRPC could not carry are left out.
+
+    `client` is the caller's address as far as it is known. It is the only one that is told: what a caller claims about its own
+    way here (X-Forwarded-For) was judged before, or is worth nothing.
+    """
     metadata = [("x-request-id", request)]
     for raw, name in _FORWARDED:
         value = headers.get(raw)
         if value is not None and len(value) <= _LONGEST and _PRINTABLE.fullmatch(value):
+            if raw == b"origin" and value.partition(b"://")[2] == headers.get(b"host"):
+                continue  # a page of our own (the documentation) is no stranger, and browsers name it with every POST
             metadata.append((name, value.decode("ascii")))
     agent = headers.get(b"user-agent")
     if agent is not None:
-        metadata.append(("x-forwarded-user-agent", quote(agent[:_LONGEST], safe=" !#$&'()*+,/:;=?@[]~")))
-    before = headers.get(b"x-forwarded-for", b"")
-    chain = before.decode("ascii") + ", " if before and len(before) <= _LONGEST and _PRINTABLE.fullmatch(before) else ""
+        metadata.append(("x-forwarded-user-agent", _agent(agent[:_LONGEST])))
     if client:
-        metadata.append(("x-forwarded-for", chain + client))
+        metadata.append(("x-forwarded-for", client))
     return metadata
+
+
+@lru_cache(maxsize=256)
+def _agent(value: bytes) -> str:
+    return quote(value, safe=" !#$&'()*+,/:;=?@[]~")
 
 
 def answered(metadata: ReplyMetadata) -> list[tuple[bytes, bytes]]:
     """What of a service's metadata becomes response headers."""
-    return [
-        (key.encode(), value.encode())
-        for key, value in metadata
-        if isinstance(value, str)
-        and (key in _ANSWERED or key.startswith(_ANSWERED_PREFIXES))
-        and _PRINTABLE.fullmatch(value.encode())
-    ]
+    headers: list[tuple[bytes, bytes]] = []
+    for key, value in metadata:
+        name = _ANSWERED.get(key)
+        if name is None:
+            if not key.startswith(_ANSWERED_PREFIXES):
+                continue
+            name = key.encode()
+        if isinstance(value, str):
+            raw = value.encode()
+            if _PRINTABLE.fullmatch(raw):
+                headers.append((name, raw))
+    return headers
 
 
 def status_override(metadata: ReplyMetadata) -> int:
@@ -99,5 +120,5 @@ def require_json(headers: Headers) -> None:
     charset = re.search(rb'charset\s*=\s*"?([^\s";]+)', parameters)
     is_json = kind == b"application/json" or (b"/" in kind and kind.endswith(b"+json"))
     is_utf8 = charset is None or charset[1] in {b"utf-8", b"utf8", b"us-ascii"}
-    if not is_json or not is_utf8 or headers.get(b"content-encoding", b"identity").strip().lower() not in {b"identity", b""}:
+    if not is_json or not is_utf8:
         raise Refusal(415, "UNSUPPORTED_MEDIA_TYPE", headers=[(b"accept", b"application/json")])

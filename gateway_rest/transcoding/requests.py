@@ -32,6 +32,7 @@ _VISIBLE = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?")
 _ETAG = re.compile(r'(?:W/)?"([\x21\x23-\x7e]*)"|([0-9A-Za-z]+)')
 _LONGEST_KEY = 255
 _MASK = "google.protobuf.FieldMask"
+_HTTP_BODY = "google.api.HttpBody"
 
 
 @dataclass(slots=True)
@@ -52,7 +53,11 @@ class RequestPlan:
         self.binding = binding
         self._class = message_factory.GetMessageClass(binding.input)
         self.takes_body = bool(binding.body)
-        self._reader = Reader(self._class, None if binding.body == "*" else binding.body) if binding.body else None
+        self.is_raw = _is_raw(binding)
+        """Whether the body is taken as it comes, of whatever type it is."""
+        self._reader = None
+        if binding.body and not self.is_raw:
+            self._reader = Reader(self._class, None if binding.body == "*" else binding.body)
         self._variables = [(variable, Leaf(field_at(binding.input, variable.field))) for variable in binding.template.variables]
         self._query = QueryTable(binding)
         self._mask = self._mask_field()
@@ -76,7 +81,10 @@ class RequestPlan:
         found = Findings(exact_at_hand=False, ignore_unknown=b"ignoreUnknown=true" in query)
         tree: Any = None
         try:
-            tree = self._read_body(body, result.message, found)
+            if self.is_raw:
+                self._take_raw(body, headers, result.message)
+            else:
+                tree = self._read_body(body, result.message, found)
             for variable, leaf in self._variables:
                 self._bind(variable, leaf, segments, result.message, found)
             if query:
@@ -99,6 +107,12 @@ class RequestPlan:
                 raise
             found.violations.extend(refusal.violations)
             return None
+
+    def _take_raw(self, body: bytes, headers: Headers, message: Any) -> None:
+        if body:
+            target = message if self.binding.body == "*" else getattr(message, self.binding.body)
+            target.content_type = headers.get(b"content-type", b"application/octet-stream").decode("latin-1")
+            target.data = body
 
     def _bind(self, variable: Variable, leaf: Leaf, segments: list[bytes], message: Message, found: Findings) -> None:
         path = (variable.field.removeprefix(f"{self.binding.body}."),)
@@ -179,6 +193,17 @@ class RequestPlan:
     def _string_field(self, name: str) -> str:
         found = self.binding.input.fields_by_name.get(name)
         return name if found is not None and found.type == FieldDescriptor.TYPE_STRING and not found.is_repeated else ""
+
+
+def _is_raw(binding: Binding) -> bool:
+    if not binding.body:
+        return False
+    target = binding.input if binding.body == "*" else binding.input.fields_by_name[binding.body].message_type
+    return (
+        target is not None
+        and target.full_name == _HTTP_BODY
+        and not (binding.body != "*" and binding.input.fields_by_name[binding.body].is_repeated)
+    )
 
 
 def _variable_text(segments: list[bytes], *, is_multi: bool) -> str | None:

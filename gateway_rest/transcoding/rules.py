@@ -1,7 +1,12 @@
-"""Turns a FileDescriptorSet into bindings and refuses, at start and by name, every rule that could not be served as written."""
+"""Turns a FileDescriptorSet into bindings and refuses, at start and by name, every rule that could not be served as written.
+
+Rules are read from the annotations of the methods only. The `http` section of a service config, which may override them, is not
+read: the descriptor file is what the code was compiled with, and a second source could say something else.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -12,11 +17,13 @@ from google.protobuf.descriptor_pb2 import FileDescriptorSet
 from google.protobuf.descriptor_pool import DescriptorPool
 
 from gateway_rest.transcoding import templates
-from gateway_rest.transcoding.trie import Duplicate, Trie
+from gateway_rest.transcoding.trie import ANY_METHOD, Duplicate, Trie
 
 SYSTEM_PARAMETERS = frozenset({"fields", "prettyPrint", "pretty_print", "$alt", "$ignoreUnknown"})
 """Query parameters that never name a field."""
 
+_TOKEN = re.compile(r"[A-Z0-9!#$%&'*+.^_`|~-]+")
+"""What HTTP allows as a method, in capitals."""
 _METHODS = {"get": "GET", "put": "PUT", "post": "POST", "delete": "DELETE", "patch": "PATCH"}
 TEXT_MESSAGES = frozenset(
     f"google.protobuf.{name}"
@@ -127,9 +134,10 @@ def _pattern(rule: http_pb2.HttpRule, place: str) -> tuple[str, str]:
     if kind is None:
         raise RuleError(f"{place}: has no HTTP method and path")
     if kind == "custom":
-        if rule.custom.kind == "HEAD" or not rule.custom.kind:
-            raise RuleError(f"{place}: a custom method needs a name, and HEAD is served by GET")
-        return rule.custom.kind.upper(), rule.custom.path
+        method = rule.custom.kind.upper()
+        if method == "HEAD" or not _TOKEN.fullmatch(method):
+            raise RuleError(f'{place}: "{rule.custom.kind}" is no method to bind to; HEAD is served by GET')
+        return method, rule.custom.path
     return _METHODS[kind], getattr(rule, kind)
 
 
@@ -157,13 +165,18 @@ def field_at(message: Descriptor, path: str) -> list[FieldDescriptor]:
 def _check(binding: Binding, *, allow_delete_body: bool) -> None:
     if binding.rpc.client_streaming:
         raise RuleError(f"{binding}: streams from the client have no HTTP form; offer a unary or server-streaming RPC")
+    taken: dict[str, str] = {}
     for variable in binding.template.variables:
         try:
-            target = field_at(binding.input, variable.field)[-1]
+            fields = field_at(binding.input, variable.field)
         except LookupError as error:
             raise RuleError(f'{binding}: cannot bind "{variable.field}": {error.args[0]}') from None
-        if target.message_type is not None and target.message_type.full_name not in TEXT_MESSAGES:
+        inner = fields[-1].message_type
+        if inner is not None and inner.full_name not in TEXT_MESSAGES:
             raise RuleError(f'{binding}: cannot bind "{variable.field}": it is a message')
+        for oneof, member in _choices(variable.field, fields):
+            if taken.setdefault(oneof, member) != member:
+                raise RuleError(f'{binding}: binds "{taken[oneof]}" and "{member}", of which a message has only one')
     _check_body(binding, allow_delete_body=allow_delete_body)
     if binding.response_body and binding.response_body not in binding.output.fields_by_name:
         raise RuleError(f'{binding}: {binding.output.full_name} has no field "{binding.response_body}" for response_body')
@@ -176,6 +189,14 @@ def _check(binding: Binding, *, allow_delete_body: bool) -> None:
                 raise RuleError(f'{binding}: the query parameter "{field.name}" is reserved')
 
 
+def _choices(path: str, fields: list[FieldDescriptor]) -> Iterator[tuple[str, str]]:
+    """The oneofs that a path decides, each by its own path, with the member it decides for."""
+    steps = path.split(".")
+    for index, field in enumerate(fields):
+        if field.containing_oneof is not None:
+            yield ".".join((*steps[:index], field.containing_oneof.name)), ".".join(steps[: index + 1])
+
+
 def _check_body(binding: Binding, *, allow_delete_body: bool) -> None:
     if not binding.body:
         return
@@ -183,23 +204,31 @@ def _check_body(binding: Binding, *, allow_delete_body: bool) -> None:
         raise RuleError(f"{binding}: {binding.method} must not have a body")
     if binding.body == "*":
         return
-    if "." in binding.body or binding.body not in binding.input.fields_by_name:
-        raise RuleError(f'{binding}: body "{binding.body}" is not a field of {binding.input.full_name}')
+    if binding.body not in binding.input.fields_by_name:
+        raise RuleError(f'{binding}: body "{binding.body}" is not a field of {binding.input.full_name}, where it has to stand')
     if any(variable.field == binding.body for variable in binding.template.variables):
         raise RuleError(f'{binding}: "{binding.body}" is bound by the path and by the body')
 
 
 def _colon_warnings(bindings: list[Binding]) -> Iterator[str]:
     """Pairs where a value that ends with `:verb` reaches the other RPC."""
-    verbs = [binding for binding in bindings if binding.template.verb]
-    for custom in verbs:
-        for plain in bindings:
-            if plain.template.verb or plain.method != custom.method or "**" in plain.template.segments:
+    customs = [binding for binding in bindings if binding.template.verb]
+    plains = [binding for binding in bindings if not binding.template.verb and binding.template.segments[-1:] in _OPEN_ENDS]
+    for custom in customs:
+        for plain in plains:
+            if ANY_METHOD not in {custom.method, plain.method} and custom.method != plain.method:
                 continue
-            ours, theirs = custom.template.segments, plain.template.segments
-            if (
-                len(ours) == len(theirs)
-                and theirs[-1] == "*"
-                and all(a == b or "*" in (a, b) for a, b in zip(ours, theirs, strict=True))
-            ):
+            if _share_a_path(custom.template.segments, plain.template.segments):
                 yield f'{plain}: a last segment that ends with ":{custom.template.verb}" reaches {custom.rpc.full_name} instead'
+
+
+_OPEN_ENDS = {("*",), ("**",)}
+
+
+def _share_a_path(one: tuple[str, ...], other: tuple[str, ...]) -> bool:
+    """Whether some path fits both templates."""
+    if not one or not other:
+        return set(one or other) <= {"**"}
+    if "**" in {one[0], other[0]}:
+        return _share_a_path(one[1:], other) or _share_a_path(one, other[1:])
+    return (one[0] == other[0] or "*" in {one[0], other[0]}) and _share_a_path(one[1:], other[1:])

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import unquote
 
+# RFC 3986's pchar without "=", "*" and ":", which mean something in a template; they can be written percent-encoded.
 _LITERAL = re.compile(r"(?:[A-Za-z0-9\-._~!$&'()+,;@]|%[0-9A-Fa-f]{2})+")
 _FIELD_PATH = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*(?:\.[a-zA-Z_][a-zA-Z0-9_]*)*")
-_VERB = re.compile(r"(?:[A-Za-z0-9\-._~!$&'()+,;@]|%[0-9A-Fa-f]{2})+")
 
 
 class TemplateError(ValueError):
@@ -24,7 +24,7 @@ class Variable:
     start: int
     """Index of its first segment."""
     end: int | None
-    """Index after its last segment; negative or None when it holds `**` and is counted from the end."""
+    """Index after its last segment. When it holds `**` it is counted from the end: negative, or None for the end itself."""
     is_multi: bool
     """Whether it may span segments: then `%2F` stays encoded in its value."""
 
@@ -67,18 +67,16 @@ def parse(text: str) -> Template:
     for name in names:
         if names.count(name) > 1:
             raise TemplateError(f'binds "{name}" twice')
-    fixed = [_counted_from_end(variable, segments) for variable in variables]
-    return Template(text=text, segments=tuple(segments), verb=verb, variables=tuple(fixed))
+    return Template(text, tuple(segments), verb, tuple(_counted_from_end(variable, segments) for variable in variables))
 
 
 def _split_verb(text: str) -> tuple[str, str]:
-    colon = text.rfind(":")
-    if colon < max(text.rfind("/"), text.rfind("}"), 0) or colon < 0:
+    stem, colon, verb = text.rpartition(":")
+    if not colon or "/" in verb or "}" in verb:
         return text, ""
-    verb = text[colon + 1 :]
-    if not _VERB.fullmatch(verb):
+    if not _LITERAL.fullmatch(verb):
         raise TemplateError(f'has a bad verb ":{verb}"')
-    return text[:colon], unquote(verb)
+    return stem, _decoded(verb)
 
 
 def _split_segments(text: str) -> list[str]:
@@ -122,10 +120,17 @@ def _segment(text: str) -> str:
         return text
     if not _LITERAL.fullmatch(text):
         raise TemplateError(f'has a bad segment "{text}"')
-    literal = unquote(text)
+    literal = _decoded(text)
     if literal in {"*", "**"}:
         raise TemplateError("has an encoded wildcard as a literal")
     return literal
+
+
+def _decoded(text: str) -> str:
+    try:
+        return unquote(text, errors="strict")
+    except UnicodeDecodeError:
+        raise TemplateError(f'has an escape that is no UTF-8 in "{text}"') from None
 
 
 def _check_order(segments: list[str]) -> None:
@@ -134,12 +139,9 @@ def _check_order(segments: list[str]) -> None:
 
 
 def _counted_from_end(variable: Variable, segments: list[str]) -> Variable:
-    """After `**` an index only holds when counted from the end."""
-    if "**" not in segments or variable.end is None:
+    """The variable, with its end counted from the end of the path when `**` lies before that end."""
+    if "**" not in segments or variable.end is None or variable.end <= segments.index("**"):
         return variable
-    position = segments.index("**")
-    if variable.start > position:
+    if variable.start > segments.index("**"):
         raise TemplateError(f'binds "{variable.field}" after "**"')
-    if variable.end <= position:
-        return variable
-    return Variable(field=variable.field, start=variable.start, end=variable.end - len(segments) or None, is_multi=True)
+    return replace(variable, end=variable.end - len(segments) or None)

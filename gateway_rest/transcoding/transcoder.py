@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+import math
 import time
 from typing import Any
 
@@ -11,18 +13,21 @@ import structlog
 from gateway_rest import errors
 from gateway_rest.channel import CallFailed, Channel, Reply
 from gateway_rest.errors import Problem, Refusal
+from gateway_rest.limits import Limits
 from gateway_rest.metrics import Metrics
-from gateway_rest.transcoding import metadata, streams, websockets
+from gateway_rest.transcoding import metadata, origins, streams, websockets
 from gateway_rest.transcoding.endpoints import Endpoint
 from gateway_rest.transcoding.exchanges import ClientGone, Exchange, Receive, Scope, Send
 from gateway_rest.transcoding.requests import Assembled
+from gateway_rest.transcoding.responses import Write
 from gateway_rest.transcoding.rules import Binding, Rules
+from gateway_rest.transcoding.streams import Source
+from gateway_rest.transcoding.watching import Watch
 from kernel.protojson import JsonRefused
+from kernel.protojson.findings import Findings
 
 DEADLINE_SECONDS = 15.0
-"""A unary call may take this long; the header X-Request-Timeout can only shorten it."""
-WATCH_AFTER_SECONDS = 0.05
-"""A call that takes longer is watched for a caller who hangs up. Most are over before, and need no watching."""
+"""A unary call may take this long; the header X-Request-Timeout can only shorten it. Streams have no deadline but that header."""
 
 logger = structlog.get_logger()
 
@@ -30,10 +35,24 @@ logger = structlog.get_logger()
 class Transcoder:
     """Serves every binding of a contract through a channel."""
 
-    def __init__(self, rules: Rules, channel: Channel, metrics: Metrics, *, keep_alive_seconds: float) -> None:
+    def __init__(
+        self,
+        rules: Rules,
+        channel: Channel,
+        metrics: Metrics,
+        *,
+        keep_alive_seconds: float,
+        limits: Limits | None = None,
+        needs_credentials: bool = False,
+    ) -> None:
         self._trie = rules.trie
-        self._endpoints = {binding: Endpoint(binding, rules, channel) for binding in rules.bindings}
+        self._limits = limits or Limits()
+        self._needs_credentials = needs_credentials
+        self._endpoints = {binding: Endpoint(binding, rules, channel, self._limits) for binding in rules.bindings}
         self._metrics = metrics
+        self._watch = Watch()
+        self._log = logger.bind()
+        """Bound once: finding the configuration again costs as much as a line."""
         self._ends = streams.Ends(asyncio.Event(), keep_alive_seconds)
 
     def drain(self) -> None:
@@ -48,18 +67,21 @@ class Transcoder:
         if binding is None and not allowed:
             return False
         exchange = Exchange(scope, receive, send)
-        self._metrics.in_flight.inc()
+        self._metrics.in_flight.value += 1
         try:
             if binding is None:
                 await self._without_binding(exchange, allowed, is_socket=is_socket)
+            elif exchange.method == "OPTIONS" and origins.is_preflight(exchange.headers):
+                await exchange.answer(204, origins.preflight(exchange.headers, ()))
             else:
-                exchange.route = binding.template.text
+                endpoint = self._endpoints[binding]
+                exchange.route, exchange.extra = endpoint.route, endpoint.headers
                 if is_socket:
-                    await self._serve_socket(exchange, scope, self._endpoints[binding], segments)
+                    await self._serve_socket(exchange, scope, endpoint, segments)
                 else:
-                    await self._serve_http(exchange, self._endpoints[binding], segments)
+                    await self._serve_http(exchange, endpoint, segments)
         finally:
-            self._metrics.in_flight.dec()
+            self._metrics.in_flight.value -= 1
             self._note(exchange, binding, is_socket=is_socket)
         return True
 
@@ -67,10 +89,12 @@ class Transcoder:
         methods = sorted({*allowed, "OPTIONS", *(("HEAD",) if "GET" in allowed else ())})
         header = (b"allow", ", ".join(methods).encode())
         if is_socket:
+            await exchange.receive()  # websocket.connect
             problem = Refusal(405, "METHOD_NOT_ALLOWED", method="A WebSocket", allowed=", ".join(methods)).problem
             await websockets.refuse(exchange, problem, is_browser=False, subprotocol=None)
         elif exchange.method == "OPTIONS":
-            await exchange.answer(204, [header])
+            asks = origins.is_preflight(exchange.headers)
+            await exchange.answer(204, [header, *(origins.preflight(exchange.headers, methods) if asks else ())])
         else:
             refusal = Refusal(405, "METHOD_NOT_ALLOWED", headers=[header], method=exchange.method, allowed=", ".join(methods))
             await exchange.refuse(refusal.problem)
@@ -78,23 +102,26 @@ class Transcoder:
     async def _serve_http(self, exchange: Exchange, endpoint: Endpoint, segments: list[bytes]) -> None:
         assembled: Assembled | None = None
         try:
-            seconds = metadata.deadline(exchange.headers, DEADLINE_SECONDS)
+            self._admit(exchange)
+            seconds = metadata.deadline(exchange.headers, DEADLINE_SECONDS if endpoint.stream is None else math.inf)
             body = b""
             if endpoint.request.takes_body:
-                body = await exchange.read_body()
-                if body:
+                body = await exchange.read_body(self._limits, endpoint.body_bytes)
+                if body and not endpoint.request.is_raw:
                     metadata.require_json(exchange.headers)
             assembled = endpoint.request.assemble(segments, exchange.query, exchange.headers, body)
+            write = self._writer(endpoint, assembled)
             outgoing = metadata.outgoing(exchange.headers, exchange.request_id, exchange.client)
-            if endpoint.stream is not None:
-                form = streams.negotiate(
-                    exchange.headers.get(b"accept"), assembled.system.get("$alt", ""), is_endless=endpoint.is_endless
-                )
-                with self._metrics.streams.track_inprogress():
-                    await streams.serve(exchange, endpoint, endpoint.stream(assembled.message, outgoing), form, self._ends)
+            if endpoint.stream is None:
+                reply = await self._call(exchange, endpoint, assembled, outgoing, seconds)
+                await endpoint.response.send(exchange, reply, write)
                 return
-            reply = await self._call(exchange, endpoint, assembled, outgoing, seconds)
-            await exchange.answer(*endpoint.response.answer(reply, exchange.headers, assembled.system))
+            form = streams.negotiate(
+                exchange.headers.get(b"accept"), assembled.system.get("$alt", ""), is_endless=endpoint.is_endless
+            )
+            with self._metrics.streams.track_inprogress():
+                source = self._source(endpoint, assembled, outgoing, seconds)
+                await streams.serve(exchange, endpoint, source, form, write)
         except ClientGone:
             exchange.reason = exchange.reason or "CLIENT_GONE"
         except Exception as error:
@@ -104,39 +131,42 @@ class Transcoder:
                 raise
             await exchange.refuse(problem)
 
+    def _admit(self, exchange: Exchange) -> None:
+        """Refuses what needs no look at the body."""
+        if exchange.repeated:
+            raise Refusal(400, "DUPLICATE_HEADER", name=exchange.repeated)
+        headers = exchange.headers
+        if self._needs_credentials and b"authorization" not in headers and b"x-api-key" not in headers:
+            raise errors.unidentified()
+
+    def _writer(self, endpoint: Endpoint, assembled: Assembled) -> Write:
+        if not assembled.system:
+            return endpoint.response.write
+        ignores = assembled.system.get("$ignoreUnknown") == "true"
+        found = Findings(exact_at_hand=False, ignore_unknown=ignores)
+        write = endpoint.response.writer(assembled.system, found)
+        found.settle()
+        return write
+
+    def _source(self, endpoint: Endpoint, assembled: Assembled, outgoing: list[tuple[str, str]], seconds: float) -> Source:
+        assert endpoint.stream is not None
+        return Source(endpoint.stream(assembled.message, outgoing), self._ends, seconds)
+
     async def _call(
         self, exchange: Exchange, endpoint: Endpoint, assembled: Assembled, outgoing: list[tuple[str, str]], seconds: float
     ) -> Reply:
         """Calls the service, and gives up when the caller does."""
         assert endpoint.unary is not None
-        loop = asyncio.get_running_loop()
-        own = asyncio.current_task()
-        watcher: list[asyncio.Task[None]] = []
-        hung_up = False
-
-        def on_gone(task: asyncio.Task[None]) -> None:
-            nonlocal hung_up
-            if not task.cancelled() and own is not None:
-                hung_up = True
-                own.cancel()
-
-        def watch() -> None:
-            watcher.append(loop.create_task(exchange.disconnected()))
-            watcher[0].add_done_callback(on_gone)
-
-        timer = loop.call_later(WATCH_AFTER_SECONDS, watch)
+        watched = self._watch.begin(exchange.disconnected)
         try:
             return await endpoint.unary(assembled.message, outgoing, seconds)
         except asyncio.CancelledError:
-            if hung_up and own is not None:
-                own.uncancel()
+            if watched.hung_up:
+                watched.task.uncancel()
                 raise ClientGone from None
             raise
         finally:
-            timer.cancel()
-            if watcher:
-                watcher[0].remove_done_callback(on_gone)
-                watcher[0].cancel()
+            self._watch.end(watched)
 
     async def _serve_socket(self, exchange: Exchange, scope: Scope, endpoint: Endpoint, segments: list[bytes]) -> None:
         subprotocol, is_browser = websockets.take_key(scope, exchange.headers)
@@ -144,11 +174,14 @@ class Transcoder:
         try:
             if endpoint.stream is None:
                 raise Refusal(400, "NOT_A_STREAM")
+            self._admit(exchange)
+            seconds = metadata.deadline(exchange.headers, math.inf)
             assembled = endpoint.request.assemble(segments, exchange.query, exchange.headers, b"")
+            write = self._writer(endpoint, assembled)
             outgoing = metadata.outgoing(exchange.headers, exchange.request_id, exchange.client)
-            stream = endpoint.stream(assembled.message, outgoing)
             with self._metrics.streams.track_inprogress():
-                await websockets.serve(exchange, endpoint, stream, self._ends, subprotocol, is_browser=is_browser)
+                source = self._source(endpoint, assembled, outgoing, seconds)
+                await websockets.serve(exchange, source, write, subprotocol, is_browser=is_browser)
         except (ClientGone, OSError):
             # Servers tell of a send to a closed socket by an OSError.
             exchange.reason = exchange.reason or "CLIENT_GONE"
@@ -168,7 +201,7 @@ class Transcoder:
             problem = errors.from_call(error, if_match=if_match, body_field=endpoint.body_field)
             if problem.reason == "INTERNAL":
                 logger.error("call_failed", request_id=exchange.request_id, rpc=endpoint.binding.path, status=str(error.status))
-            return problem
+            return _with_headers(problem, error)
         logger.error("request_failed", request_id=exchange.request_id, rpc=endpoint.binding.path, exc_info=error)
         return errors.internal()
 
@@ -178,7 +211,7 @@ class Transcoder:
         is_stream = is_socket or (binding is not None and binding.rpc.server_streaming)
         self._metrics.observe(exchange.method, exchange.route or "other", status, seconds, timed=not is_stream)
         fields: dict[str, Any] = {"reason": exchange.reason} if exchange.reason else {}
-        logger.info(
+        self._log.info(
             "request",
             request_id=exchange.request_id,
             method="WEBSOCKET" if is_socket else exchange.method,
@@ -187,3 +220,14 @@ class Transcoder:
             ms=round(seconds * 1000, 2),
             **fields,
         )
+
+
+def _with_headers(problem: Problem, error: CallFailed) -> Problem:
+    """The problem with what the service said besides it. Which page may read an error is not asked (see origins)."""
+    given = {name for name, _ in problem.headers}
+    more = {
+        name: value
+        for name, value in metadata.answered(error.metadata)
+        if name not in given and not name.startswith(b"access-control-")
+    }
+    return dataclasses.replace(problem, headers=(*problem.headers, *more.items())) if more else problem

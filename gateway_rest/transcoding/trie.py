@@ -41,7 +41,7 @@ class _Node(Generic[B]):
         self.literals: dict[str, _Node[B]] = {}
         self.star: _Node[B] | None = None
         self.tails: dict[tuple[str, ...], _Node[B]] = {}
-        """After `**`: the literals that must end the path."""
+        """After `**`: the literals that must end the path, the longest first."""
         self.leaves: dict[str, dict[str, B]] = {}
         """Verb to method to binding."""
 
@@ -64,7 +64,8 @@ class Trie(Generic[B]):
         node = self._root
         for index, segment in enumerate(template.segments):
             if segment == "**":
-                node = node.tails.setdefault(template.segments[index + 1 :], _Node())
+                parent, node = node, node.tails.setdefault(template.segments[index + 1 :], _Node())
+                parent.tails = dict(sorted(parent.tails.items(), key=lambda item: -len(item[0])))
                 break
             if segment == "*":
                 node.star = node = node.star or _Node()
@@ -98,8 +99,10 @@ class Trie(Generic[B]):
                 found = self._walk(with_verb, _plain(verb), method, allowed)
                 if found is not None:
                     return found, with_verb, frozenset()
-        # No template has such a verb for this method: the colon is ordinary text then.
-        return self._walk(raw, "", method, allowed), raw, frozenset(allowed)
+        # No template has such a verb for this method: the colon is ordinary text then. Where the verb exists for other methods,
+        # they are what the path has; the same text as somebody's id is not what is asked for.
+        plain: set[str] = set()
+        return self._walk(raw, "", method, plain), raw, frozenset(allowed or plain)
 
     def _walk(self, raw: list[bytes], verb: str, method: str, allowed: set[str]) -> B | None:
         plain = [_plain(segment) for segment in raw]
@@ -115,7 +118,8 @@ class Trie(Generic[B]):
 
 
 def _plain(segment: bytes) -> str:
-    return (unquote_to_bytes(segment) if b"%" in segment else segment).decode("latin-1")
+    """The segment as literals are written. What is no UTF-8 equals none of them; who binds it tells, with the field's name."""
+    return (unquote_to_bytes(segment) if b"%" in segment else segment).decode("utf-8", "surrogateescape")
 
 
 def _leaves(node: _Node[B], segments: list[str], index: int) -> Iterator[_Node[B]]:
@@ -128,7 +132,7 @@ def _leaves(node: _Node[B], segments: list[str], index: int) -> Iterator[_Node[B
             yield from _leaves(literal, segments, index + 1)
         if node.star is not None:
             yield from _leaves(node.star, segments, index + 1)
-    for tail, leaf in sorted(node.tails.items(), key=lambda item: -len(item[0])):
+    for tail, leaf in node.tails.items():
         covered = len(segments) - len(tail)
         if covered >= index and tuple(segments[covered:]) == tail and all(segments[index:covered]):
             yield leaf

@@ -1,7 +1,10 @@
-"""Server streams over WebSocket, on the same path: one text frame per message, and a last frame that says how it ended.
+"""Server streams over WebSocket, on the same path: one frame per message, and a last text frame that says how it ended.
 
+Messages are JSON in text frames, or, with the subprotocol "gipos.v1.proto", serialized protobuf in binary frames.
 Authentication is the Authorization (or X-API-Key) header; browsers, which cannot set one, offer the subprotocols
-"gipos.v1.json, gipos.key.<api key>". No cookie is ever read, so a foreign page has nothing to ride on and Origin is not checked.
+"gipos.v1.json, gipos.key.<api key>". No cookie is ever read, so a foreign page has nothing to ride on; which pages may use a key
+is the cloud's to say, as for HTTP. A caller who reads slowly slows the service down: the next message is asked for when the
+socket took the one before.
 """
 
 from __future__ import annotations
@@ -13,13 +16,16 @@ from typing import Any
 import orjson
 
 from gateway_rest import errors
-from gateway_rest.channel import CallFailed, Stream
+from gateway_rest.channel import CallFailed
 from gateway_rest.errors import Problem, Refusal
-from gateway_rest.transcoding.endpoints import Endpoint
+from gateway_rest.transcoding import streams
 from gateway_rest.transcoding.exchanges import ClientGone, Exchange, Scope
-from gateway_rest.transcoding.streams import Ends, Source
+from gateway_rest.transcoding.responses import Write
+from gateway_rest.transcoding.streams import Source
+from kernel.protojson import EncodingFailed
 
-SUBPROTOCOL = "gipos.v1.json"
+JSON = "gipos.v1.json"
+PROTO = "gipos.v1.proto"
 KEY_PREFIX = "gipos.key."
 NORMAL = 1000
 FIRST_FAILURE = 4000
@@ -37,19 +43,16 @@ def take_key(scope: Scope, headers: dict[bytes, bytes]) -> tuple[str | None, boo
     key = next((item.removeprefix(KEY_PREFIX) for item in offered if item.startswith(KEY_PREFIX)), "")
     if key and b"authorization" not in headers and b"x-api-key" not in headers:
         headers[b"authorization"] = b"Bearer " + key.encode("ascii", "replace")
-    return (SUBPROTOCOL if SUBPROTOCOL in offered else None), bool(key)
+    return next((item for item in offered if item in {JSON, PROTO}), None), bool(key)
 
 
-async def serve(
-    exchange: Exchange, endpoint: Endpoint, stream: Stream, ends: Ends, subprotocol: str | None, *, is_browser: bool
-) -> None:
+async def serve(exchange: Exchange, source: Source, write: Write, subprotocol: str | None, *, is_browser: bool) -> None:
     """Answers with the stream.
 
     Raises:
         CallFailed, Refusal: before the socket was accepted; never for browsers, which cannot read a refused handshake.
         ClientGone: the caller hung up.
     """
-    source = Source(stream, ends)
     gone: asyncio.Task[None] | None = None
     problem: Problem | None = None
     try:
@@ -62,7 +65,7 @@ async def serve(
         await accept(exchange, subprotocol)
         gone = asyncio.ensure_future(_listen(exchange))
         if problem is None:
-            problem = await _relay(exchange, endpoint, source, gone)
+            problem = await _relay(exchange, source, gone, None if subprotocol == PROTO else write)
         await close(exchange, problem)
     finally:
         await source.close()
@@ -72,16 +75,18 @@ async def serve(
                 await gone
 
 
-async def _relay(exchange: Exchange, endpoint: Endpoint, source: Source, gone: asyncio.Task[None]) -> Problem | None:
-    """Sends every message; answers why the stream failed, or None when it ended well."""
+async def _relay(exchange: Exchange, source: Source, gone: asyncio.Task[None], write: Write | None) -> Problem | None:
+    """Sends every message, serialized without `write`; answers why the stream failed, or None when it ended well."""
     try:
         async for message in source.messages(gone):
-            if message is not None:
-                await exchange.send({"type": "websocket.send", "text": endpoint.response.encode(message).decode()})
-    except CallFailed as failed:
-        return errors.from_call(failed)
-    except Refusal as refusal:
-        return refusal.problem
+            if message is None:
+                continue
+            if write is None:
+                await exchange.send({"type": "websocket.send", "bytes": message.SerializeToString()})
+            else:
+                await exchange.send({"type": "websocket.send", "text": write(message).decode()})
+    except (CallFailed, Refusal, EncodingFailed) as failed:
+        return streams.told(failed, exchange)
     except ClientGone:
         # The listener says whether the caller asked for the end or is simply not there any more.
         try:

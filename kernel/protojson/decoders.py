@@ -102,6 +102,7 @@ def _compile_message(descriptor: Descriptor, name: str) -> None:
     lines += [
         f"def {name}(m, o, p, c):",
         f" if type(o) is not dict: {name}_mismatch(o, p, c); return",
+        " c.keys += len(o)",
         *([" c.depth += 1", " if c.depth > DEPTH: c.too_deep(p); c.depth -= 1; return"] if recursive else []),
         " for k, v in o.items():",
         f"  h = {name}_table.get(k) or {name}_other(k, o, p, c)",
@@ -218,6 +219,7 @@ def _map_source(entry: Descriptor, own: str, key: str) -> list[str]:
     key_field, value_field = entry.fields_by_name["key"], entry.fields_by_name["value"]
     lines = [
         f" if type(v) is not dict: c.wrong_type((p, {key}), 'an object', v); return",
+        " c.keys += len(v)",
         f" f = {own}",
         " for k, x in v.items():",
         f"  q = (p, {key}, k)",
@@ -268,6 +270,8 @@ def _any_in(message: Any, value: Any, path: Path, found: Findings) -> None:
     if type(url) is not str or not url:
         found.add((path, "@type"), "REQUIRED", "must name the type of the object")
         return
+    if read_string(url, (path, "@type"), found) is None:
+        return
     type_name = url.rpartition("/")[2]
     try:
         descriptor = message.DESCRIPTOR.file.pool.FindMessageTypeByName(type_name)
@@ -276,10 +280,12 @@ def _any_in(message: Any, value: Any, path: Path, found: Findings) -> None:
         return
     inner = message_factory.GetMessageClass(descriptor)()
     rest = {key: item for key, item in value.items() if key != "@type"}
+    found.keys += 1
     found.depth += 1
     if found.depth > DEPTH:
         found.too_deep(path)
     elif type_name in FILLERS or type_name == ANY:
+        found.keys += len(rest)
         for key in rest.keys() - {"value"}:
             found.unknown(path, key, ["value"])
         if rest.get("value") is not None or type_name in _NULLABLE:

@@ -10,9 +10,13 @@ from google.protobuf import message_factory
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import DecodeError, Message
 
+from kernel.protojson.elements import Elements
 from kernel.protojson.enums import EnumNames
 from kernel.protojson.schemas import describe, enum_of, is_plain_json, map_entry, message_of, own_text
 from kernel.protojson.wellknown import ANY, PRINTERS, base64_text, finite, finite_single
+
+PAGE_FIELD = "next_page_token"
+"""A message with this field is a page, and what it lists will be listed again."""
 
 _INFINITY = float("inf")
 _namespace: dict[str, Any] = {"b64": base64_text, "finite": finite, "single": finite_single, "INF": _INFINITY}
@@ -30,8 +34,9 @@ class Writer:
         descriptor = describe(message_class)
         if field is None:
             self._convert = encoder(descriptor)
+            self._print = _page_encoder(descriptor) if PAGE_FIELD in descriptor.fields_by_name else self._convert
         else:
-            self._convert = _field_encoder(descriptor.fields_by_name[field])
+            self._print = self._convert = _field_encoder(descriptor.fields_by_name[field])
 
     def convert(self, message: Message) -> Any:
         """The message (or its field) as plain Python values.
@@ -51,9 +56,17 @@ class Writer:
             EncodingFailed: a value has no JSON form.
         """
         try:
-            return orjson.dumps(self._convert(message))
+            return orjson.dumps(self._print(message))
         except (ValueError, RecursionError, orjson.JSONEncodeError) as error:
             raise EncodingFailed(str(error)) from error
+
+
+def _page_encoder(descriptor: Descriptor) -> Callable[[Any], Any]:
+    """As `encoder`, but what the page lists is printed text already, kept from the last time."""
+    name = f"page_{len(_namespace)}_{descriptor.name}"
+    _compile(_source(descriptor, name, is_page=True), descriptor.full_name)
+    result: Callable[[Any], Any] = _namespace[name]
+    return result
 
 
 def encoder(descriptor: Descriptor) -> Callable[[Any], Any]:
@@ -80,11 +93,15 @@ def _compile(source: str, origin: str) -> None:
     exec(compile(source, f"<protojson encoder of {origin}>", "exec"), _namespace)  # noqa: S102 (source made here from descriptors only)
 
 
-def _source(descriptor: Descriptor, name: str) -> str:
+def _source(descriptor: Descriptor, name: str, *, is_page: bool = False) -> str:
     lines = [f"def {name}(m):", " o = {"]
     opened = True
     for field in descriptor.fields:
         key, expression = repr(field.name), _expression(field)
+        if is_page and _is_listed(field):
+            elements = f"elements_{len(_namespace)}"
+            _namespace[elements] = Elements(encoder(message_of(field)))
+            expression = f"[{elements}(x) for x in {own_text(field)}]"
         if field.has_presence and not field.is_repeated:
             if opened:
                 lines.append(" }")
@@ -98,6 +115,11 @@ def _source(descriptor: Descriptor, name: str) -> str:
         lines.append(" }")
     lines.append(" return o")
     return "\n".join(lines)
+
+
+def _is_listed(field: FieldDescriptor) -> bool:
+    inner = field.message_type
+    return inner is not None and field.is_repeated and map_entry(field) is None and inner.full_name not in {*PRINTERS, ANY}
 
 
 def _field_encoder(field: FieldDescriptor) -> Callable[[Any], Any]:

@@ -34,7 +34,7 @@ class Enough(Exception):
 class Findings:
     """Collects violations of one document."""
 
-    __slots__ = ("depth", "exact_at_hand", "ignore_unknown", "suggestions", "violations", "wants_exact")
+    __slots__ = ("depth", "exact_at_hand", "ignore_unknown", "keys", "suggestions", "violations", "wants_exact")
 
     def __init__(self, *, exact_at_hand: bool, ignore_unknown: bool) -> None:
         self.violations: list[Violation] = []
@@ -44,6 +44,8 @@ class Findings:
         self.wants_exact = False
         """Set when a number with a fraction met a field that must not lose digits."""
         self.depth = 0
+        self.keys = 0
+        """How many keys all objects together had that were read so far."""
         self.suggestions = 0
 
     def add(self, path: Path, reason: str, message: str) -> None:
@@ -89,7 +91,8 @@ def path_text(path: Path) -> str:
             parts.append(path[0])
             break
         parent = path[0]
-        name = "" if parent is BODY else path[1]
+        # A name may be a caller's: the key of free-form JSON.
+        name = "" if parent is BODY else shown(path[1])
         if len(path) == 2:
             tail = ""
         elif isinstance(path[2], int):

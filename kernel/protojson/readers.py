@@ -10,6 +10,7 @@ import orjson
 from google.protobuf.message import Message
 
 from kernel.errors import Violation
+from kernel.protojson import repeats
 from kernel.protojson.decoders import Filler, field_filler, filler
 from kernel.protojson.findings import BODY, Enough, Findings, JsonRefused, Path
 from kernel.protojson.scalars import parse_number
@@ -49,6 +50,8 @@ class Reader:
                 message.ClearField(self._field)
             tree = _parse_exactly(data, None)
             self._run(tree, message, self._path, found)
+        if not found.violations and not repeats.are_excluded(data, found.keys):
+            repeats.note(data, self._path if self._field is None else (self._path, self._field), found)
         found.settle()
         return tree
 

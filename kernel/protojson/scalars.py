@@ -21,7 +21,7 @@ ScalarReader = Callable[[Any, Path, Findings], Any]
 
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,6})?")
 _DECIMAL = re.compile(r"-?[0-9]+(?:\.[0-9]+)?")
-_BASE64 = re.compile(r"[A-Za-z0-9+/\-_]*={0,2}")
+_BASE64 = re.compile(r"(?:[A-Za-z0-9+/]*|[A-Za-z0-9\-_]*)={0,2}")
 _DIGITS = 40
 """A number that needs more digits than this before or after its point is out of every range we have."""
 _NON_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
@@ -45,11 +45,20 @@ def read_string(value: Any, path: Path, found: Findings) -> str | None:
         found.wrong_type(path, "a string", value)
     elif "\0" in value:
         found.add(path, "INVALID_CHARACTER", "must not contain the NUL character (\\u0000)")
-    elif not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value):
+    elif not _is_unicode(value):
         found.add(path, "INVALID_CHARACTER", "must not contain half of a surrogate pair")
     else:
         return value
     return None
+
+
+def _is_unicode(text: str) -> bool:
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            return False
+    return True
 
 
 def read_bool(value: Any, path: Path, found: Findings) -> bool | None:
@@ -122,7 +131,8 @@ def read_bytes(value: Any, path: Path, found: Findings) -> bytes | None:
     if type(value) is not str:
         found.wrong_type(path, "a base64 string", value)
         return None
-    if _BASE64.fullmatch(value):
+    # Padding may be left out, but whoever begins it has to finish it.
+    if _BASE64.fullmatch(value) and ("=" not in value or len(value) % 4 == 0):
         bare = value.rstrip("=").replace("-", "+").replace("_", "/")
         try:
             return base64.b64decode(bare + "=" * (-len(bare) % 4), validate=True)

@@ -121,6 +121,8 @@ def _mask_in(message: Any, value: Any, path: Path, found: Findings) -> None:
     if type(value) is not str:
         found.wrong_type(path, 'a string such as "name,price"', value)
         return
+    if read_string(value, path, found) is None:
+        return
     try:
         message.paths.extend(parse_mask(value))
     except ValueError as error:
@@ -156,6 +158,7 @@ def _struct_in(message: Any, value: Any, path: Path, found: Findings) -> None:
     if found.depth > DEPTH:
         found.too_deep(path)
     else:
+        found.keys += len(value)
         fields = message.fields
         for key, item in value.items():
             name = read_string(key, (path, key), found)

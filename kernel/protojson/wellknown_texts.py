@@ -12,7 +12,7 @@ _TIMESTAMP = re.compile(
 )
 _DURATION = re.compile(r"(-?)(\d{1,12})(?:\.(\d{1,9}))?s", re.ASCII)
 _MASK_PATH = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?:\.(?:[A-Za-z_][A-Za-z0-9_]*|`[^`,]+`))*", re.ASCII)
-_HUMP = re.compile(r"(?<=[a-z0-9])([A-Z])")
+_CAPITAL = re.compile(r"[A-Z]")
 _EPOCH = dt.date(1970, 1, 1)
 _DAY = 86_400
 
@@ -21,6 +21,8 @@ LAST_SECOND = 253_402_300_799
 """0001-01-01T00:00:00Z to 9999-12-31T23:59:59Z, the range of google.protobuf.Timestamp."""
 LONGEST = 315_576_000_000
 """Seconds, the range of google.protobuf.Duration: about 10,000 years."""
+MOST_PATHS = 1000
+"""Paths in one field mask."""
 
 
 @functools.lru_cache(maxsize=4096)
@@ -115,10 +117,12 @@ def parse_mask(text: str) -> list[str]:
     Raises:
         ValueError: not a comma-separated list of field paths. The text is for the caller.
     """
-    paths = []
+    paths: list[str] = []
+    if text.count(",") >= MOST_PATHS:
+        raise ValueError(f"must not have more than {MOST_PATHS} paths")
     for part in text.split(",") if text else ():
         path = part.strip()
         if path != "*" and not _MASK_PATH.fullmatch(path):
             raise ValueError('must be field paths separated by commas, for example "name,price.amount"')
-        paths.append(_HUMP.sub(lambda match: "_" + match[1].lower(), path) if "`" not in path else path)
+        paths.append(_CAPITAL.sub(lambda match: "_" + match[0].lower(), path) if "`" not in path else path)
     return paths

@@ -22,8 +22,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import asyncpg
-
 from cloud.platform.postgres import EmbeddedPostgres
 from scripts.benchmarks import load
 from scripts.benchmarks.contenders import envoy, programs
@@ -96,7 +94,6 @@ def _measure() -> dict[str, Any]:
 def _on(url: str, folder: Path) -> dict[str, Any]:
     environment = {"GIPOS_DATABASE_URL": url, "GIPOS_DATA_DIR": str(folder / "data")}
     merchants = [_merchant(folder / f"merchant-{number}.json", environment) for number in range(10)]
-    asyncio.run(_unlimited(url))
     with _contenders(url, folder, environment) as contenders:
         _fill(contenders, merchants[0])
         figures = _rounds(contenders)
@@ -130,22 +127,13 @@ def _merchant(state: Path, environment: dict[str, str]) -> Merchant:
     return Merchant(demo["tenant_id"], demo["api_key"], demo["outlets"][0]["id"])
 
 
-async def _unlimited(url: str) -> None:
-    """A contract without limits for the merchants of the benchmark: what is measured is work, not refusals."""
-    connection = await asyncpg.connect(url)
-    try:
-        await connection.execute("SELECT 1")
-    finally:
-        await connection.close()
-
-
 @contextlib.contextmanager
 def _contenders(url: str, folder: Path, environment: dict[str, str]) -> Iterator[list[Contender]]:
     base = free_port_base()
     python = [sys.executable, "-P", "-m"]
     foreign = programs.foreign_python()
     rest, rest_grpc, cloud_grpc, envoy_port, orm_port = base, base + 1, base + 2, base + 3, base + 11
-    host = [*python, "host", "--host", "127.0.0.1", "--rest-port", str(rest), "--grpc-port", str(base + 12)]
+    host = [*python, "host", "--host", "127.0.0.1", "--port", str(rest), "--grpc-port", str(base + 12)]
     cloud = [*python, "cloud", "serve", "--host", "127.0.0.1", "--port", str(cloud_grpc)]
     gateway = [*python, "gateway_rest", "--host", "127.0.0.1", "--port", str(rest_grpc), "--cloud", f"127.0.0.1:{cloud_grpc}"]
     proxy = [str(Path(sys.executable).with_name("envoy")), "--config-yaml", envoy.configuration(envoy_port, cloud_grpc)]

@@ -21,7 +21,7 @@ Report = Callable[[str, str], None]
 def main(arguments: list[str]) -> int:
     """Runs the stack in the foreground or, with --detach, in the background; returns the exit code."""
     options = parse(arguments)
-    layout = Layout(options.data, options.port_base)
+    layout = Layout(options.data, options.port_base, options.apart)
     if options.detach:
         return background.launch(layout, arguments)
     report = _print if options.report_to is None else background.reporter(options.report_to)

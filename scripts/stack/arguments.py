@@ -35,6 +35,8 @@ class Layout:
 
     data: Path
     port_base: int = DEFAULT_PORT
+    apart: bool = False
+    """Whether cloud and gateway are two programs, as on hosts of their own, instead of one."""
 
     @property
     def gateway_url(self) -> str:
@@ -132,6 +134,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--detach", action="store_true", help="return when everything is healthy and leave it running")
     parser.add_argument("--catalog", type=_file, metavar="FILE.csv", help="import this product table once everything runs")
     parser.add_argument("--port-base", type=_port, default=DEFAULT_PORT, metavar="N", help="first port (default 8080)")
+    parser.add_argument("--apart", action="store_true", help="run cloud and gateway as two programs, not as one")
     add_data(parser)
     # How `--detach` starts the process that stays: progress goes to this open file descriptor.
     parser.add_argument("--report-to", type=int, default=None, help=argparse.SUPPRESS)

@@ -115,7 +115,28 @@ class Plan:
 
     def services(self, demo: Demo) -> list[Program]:
         """Everything but the database."""
-        return [self._cloud(), self._gateway(), self._sandboxes(demo), *(self._till(till) for till in demo["tills"])]
+        serving = [self._cloud(), self._gateway()] if self.layout.apart else [self._host()]
+        return [*serving, self._sandboxes(demo), *(self._till(till) for till in demo["tills"])]
+
+    @property
+    def cloud_name(self) -> str:
+        """The program that the tills talk to."""
+        return "cloud" if self.layout.apart else "host"
+
+    def _host(self) -> Program:
+        """Cloud and gateway in one process: what a request costs most, the way between them, is gone."""
+        port = self.layout.port_base
+
+        async def is_healthy() -> bool:
+            return await health.is_serving(self.layout.grpc_address) and await health.answers(HOST, port, "/healthz")
+
+        return self._program(
+            "host",
+            python("host", "--host", HOST, "--port", str(port), "--grpc-port", str(port + 1)),
+            is_healthy,
+            CLOUD,
+            explain=lambda output: self.database_fault(output) or f"host cannot start: {last_words(output)}",
+        )
 
     def _cloud(self) -> Program:
         port = str(self.layout.port_base + 1)
@@ -150,7 +171,7 @@ class Plan:
             python("edge", *arguments),
             partial(health.till_is_online, HOST, port),
             TILLS,
-            after="cloud",  # a till that finds no cloud waits a second or two before it tries again
+            after=self.cloud_name,  # a till that finds no cloud waits a second or two before it tries again
             environment={"GIPOS_EDGE_TOKEN": till["token"]},  # not on the command line, which everybody on the machine can read
         )
 

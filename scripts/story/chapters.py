@@ -191,9 +191,9 @@ class Story:
         try:
             await until("the upload begins", self._uploads_or_done, 10)
         finally:
-            old = self.world.kill("cloud")
+            old = self.world.kill(self.world.cloud_name)
         self.say("   kill -9")
-        await self.world.restarted("cloud", old)
+        await self.world.restarted(self.world.cloud_name, old)
         await until("till B has uploaded everything", self.till_b.online)
         arrived = (await self._sales(self.till_b))[len(known_before) :]
         expect(arrived == sold, f"sold {len(sold)}, arrived {len(arrived)} (each once, in order expected)")

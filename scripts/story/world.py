@@ -162,6 +162,12 @@ class World:
             finally:
                 reading.cancel()
 
+    @property
+    def cloud_name(self) -> str:
+        """The program the cloud is in; where it hosts the gateway, too, REST goes down with it."""
+        names = {process["name"] for process in json.loads(self._up.read_text())["processes"]}
+        return "cloud" if "cloud" in names else "host"
+
     def pid(self, name: str) -> int:
         """The process id of a program, as it is now."""
         processes = json.loads(self._up.read_text())["processes"]

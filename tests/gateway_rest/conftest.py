@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -154,19 +155,38 @@ class Rest:
         return self.session.request(method, URL(self.url + path, encoded=True), allow_redirects=False, **options)
 
 
-async def _serve(contract: Contract, address: str, **options: Any) -> AsyncIterator[Rest]:
+KEY = {"Authorization": "Bearer gipos_test_key"}
+"""The gateway itself asks for a credential, whatever it is."""
+
+
+async def _serve(
+    contract: Contract, address: str, *, server_options: dict[str, Any] | None = None, **options: Any
+) -> AsyncIterator[Rest]:
     gateway = Gateway(contract, lambda: GrpcChannel(address), **options)
-    config = configured(gateway, graceful_seconds=2)
+    config = configured(gateway, graceful_seconds=2, **(server_options or {}))
     server = Server(config, gateway)
     listener = bind("127.0.0.1", 0)
     task = asyncio.create_task(server.serve(sockets=[listener]))
     while not server.started:
         await asyncio.sleep(0.005)
         assert not task.done()
-    async with aiohttp.ClientSession() as session:
-        yield Rest(gateway, server, f"http://127.0.0.1:{listener.getsockname()[1]}", session)
+    scheme = "https" if server_options and "tls_cert" in server_options else "http"
+    async with aiohttp.ClientSession(headers=KEY if contract.needs_credentials else None) as session:
+        yield Rest(gateway, server, f"{scheme}://127.0.0.1:{listener.getsockname()[1]}", session)
     server.should_exit = True
     await task
+
+
+@pytest.fixture(name="serve")
+def serve_fixture() -> Any:
+    """Serves a contract before any gRPC server."""
+    return _serve
+
+
+@pytest.fixture(scope="session")
+def fake_cloud() -> type[Cloud]:
+    """Makes a cloud for a contract of the test's own."""
+    return Cloud
 
 
 @pytest.fixture
@@ -232,6 +252,31 @@ async def echo_rest(echo: Cloud) -> AsyncIterator[Rest]:
     """The gateway before the echo."""
     async for running in _serve(echo.contract, f"127.0.0.1:{echo.port}"):
         yield running
+
+
+@pytest.fixture
+def talk() -> Callable[..., Any]:
+    """Writes bytes to a port piece by piece, as no client library would, and reads what comes until the other side closes."""
+
+    async def exchange(url: str, *pieces: bytes, pause: float = 0.0) -> bytes:
+        host, _, port = url.partition("//")[2].partition(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        reading = asyncio.ensure_future(reader.read())
+        try:
+            async with asyncio.timeout(20):
+                for piece in pieces:
+                    if reading.done():
+                        break
+                    writer.write(piece)
+                    await asyncio.sleep(pause)
+                return await reading
+        finally:
+            reading.cancel()
+            writer.close()
+            with contextlib.suppress(ConnectionError):
+                await writer.wait_closed()
+
+    return exchange
 
 
 @pytest.fixture

@@ -112,6 +112,16 @@ async def test_a_stale_version_is_412_only_when_the_caller_asked_by_header(cloud
         assert (await answer.json())["reason"] == "VERSION_CONFLICT"
 
 
+async def test_if_match_guards_an_upsert_and_a_delete(cloud: Any, rest: Any) -> None:
+    upsert = "/api/v1/products/by-external-id/A-1"
+    async with rest("PUT", upsert, json=PRODUCT, headers={"If-Match": '"7"'}) as answer:
+        assert answer.status == 200
+    async with rest("DELETE", "/api/v1/products/prd_1", headers={"If-Match": 'W/"8"'}) as answer:
+        assert answer.status == 204
+    assert [(request.etag) for request in cloud.requests] == ["7", "8"]
+    assert cloud.requests[0].product.external_id == "A-1"
+
+
 async def test_if_match_becomes_the_expected_version_of_a_stock_level(cloud: Any, rest: Any) -> None:
     async with rest("PUT", "/api/v1/inventory/prd_1", json={"on_hand": 2.50}, headers={"If-Match": '"12"'}) as answer:
         assert answer.status == 200
@@ -120,7 +130,7 @@ async def test_if_match_becomes_the_expected_version_of_a_stock_level(cloud: Any
 
 
 async def test_a_condition_nobody_would_check_is_refused(cloud: Any, rest: Any) -> None:
-    async with rest("DELETE", "/api/v1/products/prd_1", headers={"If-Match": '"1"'}) as answer:
+    async with rest("DELETE", "/api/v1/customers/cus_1", headers={"If-Match": '"1"'}) as answer:
         assert answer.status == 400
         assert (await answer.json())["errors"][0]["field"] == "If-Match"
     assert cloud.requests == []

@@ -38,6 +38,10 @@ ACCEPTED = [
     ("maybe=0", {"maybe": 0}),
     ("amount=1.50", {"amount": "1.50"}),
     ("&&name=x&", {"name": "x"}),
+    (
+        "sub.inner.inner.inner.a=1",
+        {"sub": {"a": "", "b": "", "inner": {"a": "", "b": "", "inner": {"a": "", "b": "", "inner": {"a": "1", "b": ""}}}}},
+    ),
     ("real=1e3", {"real": 1000.0}),
     ("fields=name&name=x&i32=5", {"name": "x"}),
 ]
@@ -65,10 +69,11 @@ REFUSED = [
     ("name=%00", "name", "INVALID_CHARACTER"),
     ("name=%ff", "name", "INVALID_FORMAT"),
     ("name=%zz", "name", "INVALID_FORMAT"),
-    ("any_json=%5B1", "any_json", "MALFORMED_JSON"),
+    ("any_json=%5B1", "any_json", "INVALID_FORMAT"),
     ("amount=abc", "amount", "INVALID_DECIMAL"),
     ("attributes=1", "attributes", "WRONG_TYPE"),
-    ("sub.inner.inner.a=1", "sub.inner.inner.a", "UNKNOWN_FIELD"),
+    ("attributes[k]=1&attributes[k]=2", "attributes.k", "DUPLICATE_FIELD"),
+    ("name[k]=1", "name[k]", "UNKNOWN_FIELD"),
 ]
 
 

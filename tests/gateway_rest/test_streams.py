@@ -175,6 +175,50 @@ async def test_an_error_in_a_list_replaces_it_whole(echo: Any, echo_rest: Any, r
         assert (await answer.json())["reason"] == "GAVE_UP"
 
 
+ACCEPTED = [
+    ("application/json, */*", "application/x-ndjson"),
+    ("application/json, text/event-stream", "text/event-stream"),
+    ("text/event-stream;q=0.4, application/x-ndjson;q=0.5", "application/x-ndjson"),
+    ("application/x-ndjson;q=0, text/event-stream;q=0.1", "text/event-stream"),
+    ("TEXT/EVENT-STREAM; charset=utf-8; q=1.0", "text/event-stream"),
+    ("application/jsonl", "application/x-ndjson"),
+    ("text/html, application/xhtml+xml, */*;q=0.8", "application/x-ndjson"),
+    (";;;,,q=,", "application/x-ndjson"),
+]
+
+
+@pytest.mark.parametrize(("accept", "kind"), ACCEPTED)
+async def test_the_form_is_chosen_by_the_weights_of_accept(accept: str, kind: str, cloud: Any, rest: Any) -> None:
+    cloud.answer("WatchEvents", numbered(1))
+    async with rest("GET", WATCH, headers={"Accept": accept}) as answer:
+        assert (answer.status, answer.content_type) == (200, kind)
+
+
+async def test_the_time_a_caller_gives_ends_a_stream_and_nothing_else_does(cloud: Any, rest: Any) -> None:
+    cloud.answer("WatchEvents", endless(1))
+    async with rest("GET", WATCH, headers={"X-Request-Timeout": "0.3"}) as answer:
+        lines = [json.loads(line) for line in (await answer.text()).splitlines()]
+    assert lines[0]["cursor"] == "c1"
+    assert lines[1]["error"]["reason"] == "DEADLINE_EXCEEDED"
+    async with asyncio.timeout(5):
+        await cloud.cancelled.wait()
+    async with rest("GET", WATCH, headers={"X-Request-Timeout": "soon"}) as answer:
+        assert answer.status == 400
+
+
+async def test_a_message_without_json_form_ends_the_stream_with_an_error_line(cloud: Any, rest: Any) -> None:
+    async def watch(_request: Any, _context: Any) -> AsyncIterator[Any]:
+        yield events_pb2.WatchEventsResponse(cursor="c1")
+        broken = events_pb2.WatchEventsResponse(cursor="c2")
+        broken.event.recorded_time.seconds = 10**15
+        yield broken
+
+    cloud.answer("WatchEvents", watch)
+    async with rest("GET", WATCH) as answer:
+        lines = [json.loads(line) for line in (await answer.text()).splitlines()]
+    assert [lines[0]["cursor"], lines[1]["error"]["reason"]] == ["c1", "INTERNAL"]
+
+
 async def test_the_form_can_be_named_in_the_query(cloud: Any, rest: Any) -> None:
     cloud.answer("WatchEvents", numbered(1))
     async with rest("GET", f"{WATCH}?$alt=sse") as answer:
@@ -219,7 +263,7 @@ async def test_a_websocket_gets_one_frame_per_message_and_a_status(cloud: Any, r
 async def test_a_browser_authenticates_by_subprotocol_which_is_not_echoed(cloud: Any, rest: Any) -> None:
     cloud.answer("WatchEvents", numbered(0))
     protocols = ("gipos.v1.json", "gipos.key.gipos_test_abc")
-    async with rest.session.ws_connect(rest.url + WATCH, protocols=protocols) as socket:
+    async with aiohttp.ClientSession() as browser, browser.ws_connect(rest.url + WATCH, protocols=protocols) as socket:
         assert socket.protocol == "gipos.v1.json"
         await _frames(socket)
     assert cloud.metadata[0]["authorization"] == "Bearer gipos_test_abc"

@@ -13,7 +13,7 @@ from google.protobuf.descriptor_pb2 import FileDescriptorSet
 
 ROOT = Path(__file__).resolve().parents[2]
 LONGEST = 410
-PROGRAMS = ("cloud", "edge", "gateway_rest", "kernel", "sandboxes", "scripts")
+PROGRAMS = ("cloud", "edge", "gateway_rest", "host", "kernel", "sandboxes", "scripts")
 
 
 def tracked(*patterns: str) -> list[Path]:
@@ -47,7 +47,9 @@ def test_every_public_call_has_a_route_and_words() -> None:
         for number, service in enumerate(file.service):
             for index, method in enumerate(service.method):
                 rule: Any = method.options.Extensions[cast("Any", annotations_pb2).http]
-                if not rule.WhichOneof("pattern") or not comments.get((6, number, 2, index)):
+                # OAuth's endpoints speak forms: their routes are written by hand (gateway_rest/oauth.py).
+                is_routed = rule.WhichOneof("pattern") or service.name == "OAuthService"
+                if not is_routed or not comments.get((6, number, 2, index)):
                     silent.append(f"{service.name}.{method.name}")
     assert not silent
 

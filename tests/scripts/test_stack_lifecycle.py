@@ -121,7 +121,7 @@ def test_the_next_start_has_all_the_data_and_the_same_keys(up: Stack) -> None:
 
 def test_everything_healthy_is_in_the_state_file_and_nothing_runs_after_down(up: Stack) -> None:
     pids = up.pids()
-    assert set(pids) == {"postgres", "cloud", "gateway", "sandboxes", "till-1", "till-2", "till-3"}
+    assert set(pids) == {"postgres", "host", "sandboxes", "till-1", "till-2", "till-3"}
     state = up.state()
     for till in state["tills"]:
         with urllib.request.urlopen(f"{till['url']}/status", timeout=10) as answer:

@@ -9,6 +9,7 @@ import socket
 import stat
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -239,7 +240,14 @@ def test_an_incomplete_demo_file_is_not_used(layout: Layout, change: dict[str, A
 def test_tokens_and_secrets_are_on_no_command_line(running: Session, layout: Layout) -> None:
     assert running.demo is not None
     programs = plan.Plan(layout, list[str]().append).services({**running.demo, "webhook_secret": "whsec_hidden"})
-    assert [program.name for program in programs] == ["cloud", "gateway", "sandboxes", "till-1", "till-2", "till-3"]
+    assert [program.name for program in programs] == ["host", "sandboxes", "till-1", "till-2", "till-3"]
     words = " ".join(word for program in programs for word in program.command)
     assert "whsec" not in words
-    assert all(program.environment["GIPOS_EDGE_TOKEN"] == "t" for program in programs[3:])
+    assert all(program.environment["GIPOS_EDGE_TOKEN"] == "t" for program in programs[2:])
+
+
+def test_cloud_and_gateway_can_be_programs_apart(running: Session, layout: Layout) -> None:
+    assert running.demo is not None
+    apart = plan.Plan(replace(layout, apart=True), list[str]().append).services(running.demo)
+    assert [program.name for program in apart] == ["cloud", "gateway", "sandboxes", "till-1", "till-2", "till-3"]
+    assert {program.after for program in apart if program.name.startswith("till")} == {"cloud"}

@@ -14,6 +14,8 @@ from gipos.v1.catalog_pb2 import Product
 from gipos.v1.events_pb2 import ListEventsRequest, WatchEventsRequest
 from kernel.event_types import PRODUCT_CREATED
 
+pytestmark = pytest.mark.parametrize("shop", ["over gRPC", "in process"], indirect=True)
+
 
 async def test_numbers_are_dense_and_in_commit_order_under_concurrent_writers(shop: Any) -> None:
     """Each committed number must already be visible with all before it: a reader that saw n never finds a smaller one later."""

@@ -72,9 +72,13 @@ async def test_nothing_at_all_names_what_is_required(shop: Any) -> None:
 
 async def test_creating_again_with_the_same_key_is_the_same_webhook(shop: Any) -> None:
     request = CreateWebhookRequest(webhook=Webhook(url="http://127.0.0.1:9/", event_types=["*"]), request_id="once")
-    first, second = await asyncio.gather(*(shop.webhooks.CreateWebhook(request, metadata=shop.auth) for _ in range(2)))
-    assert first == second
-    assert first.secret
+    calls = (shop.webhooks.CreateWebhook(request, metadata=shop.auth) for _ in range(2))
+    answers = await asyncio.gather(*calls, return_exceptions=True)
+    refused = [answer for answer in answers if isinstance(answer, grpc.aio.AioRpcError)]
+    assert [details(error)[0] for error in refused] == ["IDEMPOTENCY_IN_PROGRESS"] * len(refused)
+    again = await shop.webhooks.CreateWebhook(request, metadata=shop.auth)
+    assert [answer for answer in answers if not isinstance(answer, BaseException)] == [again] * (2 - len(refused))
+    assert again.secret
     request.webhook.url = "http://127.0.0.1:10/"
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await shop.webhooks.CreateWebhook(request, metadata=shop.auth)

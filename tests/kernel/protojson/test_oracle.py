@@ -17,100 +17,7 @@ from kernel.errors import Violation
 from kernel.protojson import EnumNames
 from kernel.protojson.scalars import single_precision
 
-text = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=8)
-whole = {5: 32, 17: 32, 15: 32, 3: 64, 18: 64, 16: 64}
-unsigned = {13: 32, 7: 32, 4: 64, 6: 64}
-
-
-def scalar(field: Any) -> st.SearchStrategy[Any]:
-    kind = field.type
-    if kind in whole:
-        bits = whole[kind]
-        return st.integers(-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
-    if kind in unsigned:
-        return st.integers(0, 2 ** unsigned[kind] - 1)
-    if kind == 1:
-        return st.floats(allow_nan=False) | st.just(float("nan"))  # JSON knows one NaN, not the sign and payload of each
-    if kind == 2:
-        return st.floats(width=32, allow_nan=False) | st.just(float("nan"))
-    if kind == 8:
-        return st.booleans()
-    if kind == 9:
-        return text
-    if kind == 12:
-        return st.binary(max_size=6)
-    return st.sampled_from([value.number for value in field.enum_type.values])
-
-
-json_values: st.SearchStrategy[Any] = st.recursive(
-    st.none() | st.booleans() | st.floats(allow_nan=False, allow_infinity=False) | text,
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(text, inner, max_size=3),
-    max_leaves=5,
-)
-
-
-@st.composite
-def messages(draw: st.DrawFn, message_class: Any, depth: int = 2) -> Any:
-    message = message_class()
-    for field in draw(
-        st.lists(st.sampled_from(list(message_class.DESCRIPTOR.fields)), max_size=6, unique_by=lambda item: item.name)
-    ):
-        fill(draw, message, field, depth)
-    return message
-
-
-def fill(draw: st.DrawFn, message: Any, field: Any, depth: int) -> None:
-    inner = field.message_type
-    target = getattr(message, field.name)
-    if inner is not None and inner.GetOptions().map_entry:
-        key = draw(scalar(inner.fields_by_name["key"]))
-        value = inner.fields_by_name["value"]
-        if value.message_type is None:
-            target[key] = draw(scalar(value))
-        else:
-            target[key].size = draw(st.integers(0, 9))
-    elif inner is None:
-        if field.is_repeated:
-            target.extend(draw(st.lists(scalar(field), max_size=3)))
-        else:
-            setattr(message, field.name, draw(scalar(field)))
-    elif field.is_repeated:
-        if inner.full_name == "google.protobuf.Value":
-            json_format.ParseDict(draw(json_values), target.add())
-        elif depth:
-            target.add().CopyFrom(draw(messages(type(message), depth - 1)))
-    else:
-        fill_message(draw, target, depth)
-
-
-def fill_message(draw: st.DrawFn, target: Any, depth: int) -> None:
-    name = target.DESCRIPTOR.full_name
-    target.SetInParent()
-    if name == "google.protobuf.Timestamp":
-        target.seconds = draw(st.integers(-62_135_596_800, 253_402_300_799))
-        target.nanos = draw(st.integers(0, 999_999_999))
-    elif name == "google.protobuf.Duration":
-        sign = draw(st.sampled_from([1, -1]))
-        target.seconds = sign * draw(st.integers(0, 315_575_999_999))
-        target.nanos = sign * draw(st.integers(0, 999_999_999))
-    elif name == "google.protobuf.FieldMask":
-        target.paths.extend(draw(st.lists(st.sampled_from(["a", "b_c", "d.e_f"]), max_size=2)))
-    elif name == "google.protobuf.Struct":
-        json_format.ParseDict(draw(st.dictionaries(text, json_values, max_size=2)), target)
-    elif name == "google.protobuf.ListValue":
-        items: Any = draw(st.lists(json_values, max_size=2))
-        json_format.ParseDict(items, target)
-    elif name == "google.protobuf.Value":
-        json_format.ParseDict(draw(json_values), target)
-    elif name == "google.protobuf.Any":
-        leaf = target.DESCRIPTOR.file.pool.FindMessageTypeByName("google.protobuf.Duration")
-        from google.protobuf import message_factory
-
-        target.Pack(message_factory.GetMessageClass(leaf)(seconds=draw(st.integers(0, 9))))
-    elif name.endswith("Value"):
-        target.value = draw(scalar(target.DESCRIPTOR.fields_by_name["value"]))
-    elif name == "shapes.v1.Shape" and depth:
-        target.CopyFrom(draw(messages(type(target), depth - 1)))
+from .strategies import messages
 
 
 def house_value(field: Any, value: Any) -> Any:
@@ -194,6 +101,76 @@ def test_what_is_printed_is_read_back_as_the_same_message(shapes: Any) -> None:
         assert again.SerializeToString(deterministic=True) == message.SerializeToString(deterministic=True)
 
     check()
+
+
+pieces = st.sampled_from(
+    [
+        *(
+            "null",
+            "true",
+            "false",
+            "0",
+            "-0",
+            "1",
+            "-1",
+            "1.0",
+            "1.5",
+            "1e2",
+            "1E-2",
+            "2147483648",
+            "4294967296",
+            "1e19",
+            "1e400",
+        ),
+        *(
+            "18446744073709551615",
+            "9007199254740993",
+            "123456789012345678901234567890",
+            "[]",
+            "{}",
+            "[null]",
+            '[""]',
+            '["a"]',
+            "[0]",
+        ),
+        *('""', '"a"', '"0"', '"-1"', '"1e2"', '"1.5"', '" 1"', '"0x1"', '"NaN"', '"Infinity"', '"-Infinity"', '"inf"', '"true"'),
+        *('"QQ=="', '"QQ"', '"_-8"', '"A"', '"1s"', '"-1.5s"', '"1.0000000001s"', '"a,bC"', '"COLOR_RED"', '"NULL_VALUE"'),
+        *('"2026-11-23T04:05:06Z"', '"2026-11-23T04:05:06.5+07:00"', '"2026-02-30T00:00:00Z"', '"\\ud83d\\ude00"', '"\\u0000"'),
+        *(
+            '{"a":1}',
+            '{"1":1}',
+            '{"true":1}',
+            '{"a":"b"}',
+            '{"1":{"size":2}}',
+            '{"a":null}',
+            '{"a":"COLOR_RED"}',
+            '[[1],{"a":[]}]',
+        ),
+        *('{"@type":"type.googleapis.com/shapes.v1.Leaf","size":1}', '{"size":1}', '{"i32":5}', '[{"i32":5}]', "[{}]", "[1,2]"),
+    ]
+)
+
+
+def test_what_both_accept_is_the_same_message(shapes: Any) -> None:
+    fields = list(shapes.Shape.DESCRIPTOR.fields)
+    names = st.sampled_from([field.name for field in fields] + [field.json_name for field in fields])
+    both = 0
+
+    @settings(max_examples=2000, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(st.dictionaries(names, pieces, max_size=2))
+    def check(values: dict[str, str]) -> None:
+        nonlocal both
+        document = "{" + ",".join(f'"{name}":{value}' for name, value in values.items()) + "}"
+        try:
+            ours = protojson.decode(document.encode(), shapes.Shape)
+            theirs = json_format.Parse(document, shapes.Shape(), descriptor_pool=shapes.pool)
+        except (protojson.JsonRefused, json_format.ParseError):
+            return
+        both += bool(values)
+        assert ours.SerializeToString(deterministic=True) == theirs.SerializeToString(deterministic=True), document
+
+    check()
+    assert both > 200
 
 
 anything = st.recursive(

@@ -33,7 +33,10 @@ READ = [
     ('{"tags":null}', "tags", []),
     ('{"text":"\\ud83d\\ude00"}', "text", "\U0001f600"),
     ('{"text":"\\u2028\\u0001"}', "text", "\u2028\u0001"),
-    ('{"text":"a","text":"b"}', "text", "b"),
+    ('{"text":"\\":","i32" : 1}', "text", '":'),
+    ('{"text":":","i32":1}', "i32", 1),
+    ('{"raw":"QQ=="}', "raw", b"A"),
+    ('{"raw":"QQ"}', "raw", b"A"),
     ('{"boxedI64":"7"}', "boxed_i64.value", 7),
     ('{"maybe":0}', "maybe", 0),
     ('{"other-Name":"x"}', "renamed", "x"),
@@ -68,6 +71,11 @@ REFUSED = [
     ('{"text":"\\u0000"}', "text", "INVALID_CHARACTER"),
     ('{"raw":"!!!!"}', "raw", "INVALID_FORMAT"),
     ('{"raw":"A"}', "raw", "INVALID_FORMAT"),
+    ('{"raw":"="}', "raw", "INVALID_FORMAT"),
+    ('{"raw":"QQ="}', "raw", "INVALID_FORMAT"),
+    ('{"raw":"QQ==="}', "raw", "INVALID_FORMAT"),
+    ('{"raw":"+_8="}', "raw", "INVALID_FORMAT"),
+    ('{"raw":"Q Q="}', "raw", "INVALID_FORMAT"),
     ('{"color":"1"}', "color", "INVALID_ENUM"),
     ('{"color":1.0}', "color", "INVALID_ENUM"),
     ('{"color":9}', "color", "INVALID_ENUM"),
@@ -85,6 +93,20 @@ REFUSED = [
     ('{"i64":1,"unknown":2}', "unknown", "UNKNOWN_FIELD"),
     ('{"boxed_i64":1,"boxedI64":2}', "boxedI64", "DUPLICATE_FIELD"),
     ('{"left":1,"right":"x"}', "right", "DUPLICATE_FIELD"),
+    ('{"text":"a","text":"b"}', "text", "DUPLICATE_FIELD"),
+    ('{"text" :"a","text": "b"}', "text", "DUPLICATE_FIELD"),
+    ('{"text"\n:"a",\t"text"\r:"b"}', "text", "DUPLICATE_FIELD"),
+    ('{"text":"a","te\\u0078t":"b"}', "text", "DUPLICATE_FIELD"),
+    ('{"text":"\\u0022:","tags":[],"tags":[]}', "tags", "DUPLICATE_FIELD"),
+    ('{"text":"a","text":null}', "text", "DUPLICATE_FIELD"),
+    ('{"child":{"i32":1.0,"i32":2}}', "child.i32", "DUPLICATE_FIELD"),
+    ('{"children":[{},{"i32":1,"i32":1}]}', "children[1].i32", "DUPLICATE_FIELD"),
+    ('{"words":{"a":"b","a":"b"}}', "words.a", "DUPLICATE_FIELD"),
+    ('{"free":{"a":{"b":1,"b":2}}}', "free.a.b", "DUPLICATE_FIELD"),
+    ('{"list":[{"b":1,"b":2}]}', "list[0].b", "DUPLICATE_FIELD"),
+    ('{"value":{"b":1,"b":2}}', "value.b", "DUPLICATE_FIELD"),
+    ('{"any":{"@type":"x/shapes.v1.Leaf","size":1,"size":1}}', "any.size", "DUPLICATE_FIELD"),
+    ('{"any":{"@type":"x/google.protobuf.Struct","value":{"a":1,"a":2}}}', "any.value.a", "DUPLICATE_FIELD"),
     ('{"time":"2026-02-30T00:00:00Z"}', "time", "INVALID_FORMAT"),
     ('{"time":"2026-01-01t00:00:00Z"}', "time", "INVALID_FORMAT"),
     ('{"time":"2026-01-01T23:59:60Z"}', "time", "INVALID_FORMAT"),
@@ -101,6 +123,11 @@ REFUSED = [
     ('{"child":[]}', "child", "WRONG_TYPE"),
     ('{"any":{"a":1}}', "any.@type", "REQUIRED"),
     ('{"any":{"@type":"x/nope"}}', "any.@type", "UNKNOWN_TYPE"),
+    ('{"any":{"@type":"x/\\ud800"}}', "any.@type", "INVALID_CHARACTER"),
+    ('{"any":{"@type":"\\u0000/shapes.v1.Leaf"}}', "any.@type", "INVALID_CHARACTER"),
+    ('{"free":{"\\ud800":1}}', "free.?", "INVALID_CHARACTER"),
+    ('{"mask":"a.`\\u0000`"}', "mask", "INVALID_CHARACTER"),
+    ('{"mask":"a.`\\ud800`"}', "mask", "INVALID_CHARACTER"),
     ('{"any":{"@type":"x/shapes.v1.Leaf","size":"x"}}', "any.size", "WRONG_TYPE"),
     ("[]", "", "WRONG_TYPE"),
     ('"x"', "", "WRONG_TYPE"),
@@ -167,6 +194,54 @@ def test_a_hostile_document_has_a_bounded_answer() -> None:
         protojson.decode(text, catalog_pb2.Product)
     assert len(caught.value.violations) == 1000
     assert all(len(violation.field) < 100 for violation in caught.value.violations)
+
+
+def test_repeated_keys_of_a_body_that_is_one_field_are_told_by_their_place(shapes: Any) -> None:
+    for field, text, place in (
+        ("child", b'{"i32":1,"i32":2}', "i32"),
+        ("children", b'[{},{"child":{"i32":1,"i32":2}}]', "[1].child.i32"),
+    ):
+        with pytest.raises(protojson.JsonRefused) as caught:
+            protojson.Reader(shapes.Shape, field).read(text, shapes.Shape())
+        assert [violation.field for violation in caught.value.violations] == [place]
+
+
+def test_repeated_keys_are_found_among_ignored_ones_too(shapes: Any) -> None:
+    assert protojson.decode(b'{"old":{"a":1},"text":"x"}', shapes.Shape, ignore_unknown=True).text == "x"
+    with pytest.raises(protojson.JsonRefused):
+        protojson.decode(b'{"old":{"a":1,"a":2},"text":"x"}', shapes.Shape, ignore_unknown=True)
+
+
+MANY = 1_000_000
+HOSTILE = {
+    "digits": b'{"i64":' + b"9" * (4 * MANY) + b"}",
+    "digits in quotes": b'{"i64":"' + b"9" * (4 * MANY) + b'"}',
+    "digits of a fraction": b'{"i64":0.' + b"0" * (4 * MANY) + b"1}",
+    "digits of a double": b'{"real":' + b"9" * (4 * MANY) + b"}",
+    "numbers that must be read twice": b'{"numbers":[' + b"1.5," * (MANY // 2) + b"1]}",
+    "nulls": b'{"tags":[' + b"null," * (MANY // 2) + b"null]}",
+    "lists": b"[" * MANY,
+    "objects": b'{"child":' * (MANY // 2),
+    "free lists": b'{"value":' + b"[" * MANY + b"]" * MANY + b"}",
+    "unknown keys": b"{" + b",".join(b'"x%d":1' % number for number in range(MANY // 4)) + b"}",
+    "repeated keys": b"{" + b",".join([b'"text":"a"'] * (MANY // 4)) + b"}",
+    "objects with repeated keys": b'{"children":[' + b",".join([b'{"i32":1,"i32":2}'] * (MANY // 8)) + b"]}",
+    "colons in texts": b'{"tags":[' + b",".join([b'":"'] * (MANY // 2)) + b",5]}",
+    "half characters": b'{"tags":[' + b",".join([b'"\\ud800"'] * (MANY // 4)) + b"]}",
+    "mask": b'{"mask":"' + b"a," * MANY + b'"}',
+    "time": b'{"time":"' + b"2026-11-23T04:05:06." + b"0" * MANY + b'"}',
+    "base64": b'{"raw":"' + b"A" * (4 * MANY + 1) + b'"}',
+    "decimal": b'{"color":"' + b"x" * (4 * MANY) + b'"}',
+    "type": b'{"any":{"@type":"' + b"x/" * MANY + b'"}}',
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_four_megabytes_of_anything_are_refused_in_short(name: str, shapes: Any) -> None:
+    with pytest.raises(protojson.JsonRefused) as caught:
+        protojson.decode(HOSTILE[name], shapes.Shape)
+    assert len(caught.value.violations) <= 1000
+    assert all(len(violation.field) + len(violation.message) < 500 for violation in caught.value.violations)
 
 
 def test_messages_nest_64_deep_and_no_deeper(shapes: Any) -> None:

@@ -1,0 +1,129 @@
+"""From a key or token to who it belongs to, by one look into the database.
+
+The index on the hash does the comparing: timing it tells nothing about a key, only about its SHA-256.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from cloud.accounts import key_drafts
+from cloud.accounts.tables import api_keys, oauth_clients, oauth_grants, oauth_tokens, tenants, tills
+from cloud.accounts.uses import Use
+from cloud.platform import peers
+from cloud.platform.calls import Caller
+from kernel.business_days import now
+from kernel.errors import Unauthenticated
+from kernel.signatures import DEVICE_PREFIX, LIVE_PREFIX, TEST_PREFIX, TOKEN_PREFIX, fingerprint, is_key
+
+ACCESS, REFRESH = 1, 2
+"""oauth_tokens.kind."""
+_PREFIXES = (LIVE_PREFIX, TEST_PREFIX, DEVICE_PREFIX, TOKEN_PREFIX)
+
+_TILL = sa.select(tills, tenants.c.mode).join(tenants, tenants.c.tenant_id == tills.c.tenant_id)
+# A key whose mode is not its data's opens nothing, however it came to be there.
+_KEY = sa.select(api_keys).join(tenants, sa.and_(tenants.c.tenant_id == api_keys.c.tenant_id, tenants.c.mode == api_keys.c.mode))
+_TOKEN = (
+    sa.select(oauth_tokens, tenants.c.mode, oauth_clients.c.redirect_uris, oauth_grants.c.revoked_at.label("grant_revoked_at"))
+    .join(tenants, tenants.c.tenant_id == oauth_tokens.c.tenant_id)
+    .join(oauth_clients, sa.and_(oauth_clients.c.id == oauth_tokens.c.client_id, oauth_clients.c.deleted_at.is_(None)))
+    .outerjoin(
+        oauth_grants, sa.and_(oauth_grants.c.tenant_id == oauth_tokens.c.tenant_id, oauth_grants.c.id == oauth_tokens.c.grant_id)
+    )
+)
+
+
+@dataclass(slots=True, eq=False)
+class Known:
+    """Somebody who has identified themselves, and what their key or token is limited to."""
+
+    caller: Caller
+    subjects: tuple[str, ...]
+    """Ids of what this rests on: when one of them changes, it has to be looked up again."""
+    ends_at: float
+    """On the monotonic clock."""
+    networks: tuple[peers.Network, ...] = ()
+    is_dry_run: bool = False
+    origins: frozenset[str] = frozenset()
+    found_at: float = 0.0
+    """On the monotonic clock: before the look into the database."""
+    use: Use | None = None
+    """Where to note that it was used; for API keys only."""
+    near: dict[str, bool] = field(default_factory=dict)
+    """Addresses already held against the networks."""
+
+
+def is_credential(text: str) -> bool:
+    """Whether the text has the form and the checksum of a key, an access token or a device token."""
+    return any(is_key(text, prefix) for prefix in _PREFIXES)
+
+
+async def look_up(connection: AsyncConnection, credential: str) -> Known:
+    """Who a key or token belongs to.
+
+    Raises:
+        Unauthenticated: unknown, revoked or expired.
+    """
+    found_at = time.monotonic()
+    hashed = fingerprint(credential)
+    if credential.startswith(DEVICE_PREFIX):
+        row = (await connection.execute(_TILL.where(tills.c.token_fingerprint == hashed))).one_or_none()
+        known = _till(row) if row is not None else None
+    elif credential.startswith(TOKEN_PREFIX):
+        query = _TOKEN.where(oauth_tokens.c.fingerprint == hashed, oauth_tokens.c.kind == ACCESS)
+        row = (await connection.execute(query)).one_or_none()
+        known = _token(row) if row is not None else None
+    else:
+        row = (await connection.execute(_KEY.where(api_keys.c.fingerprint == hashed))).one_or_none()
+        known = _key(row) if row is not None else None
+    if known is None:
+        raise Unauthenticated("The key is unknown or was revoked. Check that it was copied whole.")
+    known.found_at = found_at
+    return known
+
+
+def _till(row: sa.Row[Any]) -> Known:
+    caller = Caller(row.tenant_id, row.id, row.mode, frozenset(), till_id=row.id, outlet_id=row.outlet_id, kind="till")
+    return Known(caller, (row.id,), float("inf"))
+
+
+def _key(row: sa.Row[Any]) -> Known | None:
+    if row.revoked_at is not None:
+        return None
+    if row.expires_at is not None and row.expires_at <= now():
+        successor = f" Its successor is {row.successor_id}." if row.successor_id else ""
+        raise Unauthenticated(f"The key ended at {row.expires_at.isoformat()}.{successor} Use one that is still valid.")
+    return Known(
+        Caller(row.tenant_id, row.id, row.mode, frozenset(row.scopes), requests_per_second=row.requests_per_second),
+        (row.id,),
+        _monotonic(row.expires_at),
+        tuple(peers.network(text) for text in row.allowed_addresses),
+        row.addresses_dry_run,
+        frozenset(row.allowed_origins),
+    )
+
+
+def _token(row: sa.Row[Any]) -> Known | None:
+    if row.revoked_at is not None or row.grant_revoked_at is not None:
+        return None
+    if row.expires_at <= now():
+        raise Unauthenticated("The access token has expired. Get a new one from /oauth/token.")
+    return Known(
+        Caller(row.tenant_id, row.client_id, row.mode, frozenset(row.scopes), kind="oauth_client"),
+        tuple(subject for subject in (row.id, row.client_id, row.grant_id) if subject),
+        _monotonic(row.expires_at),
+        # An application in a browser is where its merchants come back to.
+        origins=frozenset(key_drafts.origin_of(uri) for uri in row.redirect_uris),
+    )
+
+
+def _monotonic(moment: datetime | None) -> float:
+    if moment is None:
+        return float("inf")
+    return time.monotonic() + (moment - now()).total_seconds()

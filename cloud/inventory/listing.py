@@ -1,0 +1,122 @@
+"""Lists of levels and of the movements behind them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from cloud.accounts import outlets
+from cloud.inventory import adjustments
+from cloud.inventory import movements as ledger
+from cloud.inventory.tables import levels, movements
+from cloud.platform import changes, checks, paging
+from gipos.v1.inventory_pb2 import (
+    ListLevelsRequest,
+    ListLevelsResponse,
+    ListMovementsRequest,
+    ListMovementsResponse,
+    Movement,
+)
+from kernel import quantities
+from kernel.errors import Invalid, Violation
+
+REASONS = (ledger.SALE, ledger.REFUND, ledger.COUNT, ledger.OPENING, *adjustments.REASONS)
+"""Of movements."""
+
+_LEVEL = levels.c
+_MOVEMENT = movements.c
+_BY_PRODUCT = paging.Order((_LEVEL.product_id, _LEVEL.outlet_id), is_descending=True)
+# No index has this order on purpose: one on updated_at would make every sale rewrite every index of its levels.
+_BY_CHANGE = paging.Order((_LEVEL.updated_at, _LEVEL.product_id, _LEVEL.outlet_id))
+_NEWEST = paging.Order((_MOVEMENT.id,), is_descending=True)
+
+
+async def _outlet_violations(connection: AsyncConnection, tenant_id: str, outlet_id: str) -> list[Violation]:
+    if not outlet_id:
+        return []
+    try:
+        await outlets.meant(connection, tenant_id, outlet_id)
+    except Invalid as error:
+        return list(error.violations)
+    return []
+
+
+def _level_violations(request: ListLevelsRequest) -> Iterator[Violation]:
+    yield from checks.page_size(request.page_size)
+    yield from checks.text("product_id", request.product_id, 100)
+    yield from checks.moment("updated_since", request.updated_since)
+    if request.available_below:
+        yield from checks.quantity("available_below", request.available_below)
+
+
+async def page(connection: AsyncConnection, tenant_id: str, request: ListLevelsRequest) -> ListLevelsResponse:
+    """A page of levels, newest products first, or by time of change with updated_since.
+
+    Raises:
+        Invalid, CursorInvalid: a parameter is not right.
+    """
+    if wrong := [*_level_violations(request), *await _outlet_violations(connection, tenant_id, request.outlet_id)]:
+        raise Invalid(wrong)
+    query = sa.select(levels).where(_LEVEL.tenant_id == tenant_id)
+    if request.outlet_id:
+        query = query.where(_LEVEL.outlet_id == request.outlet_id)
+    if request.product_id:
+        query = query.where(_LEVEL.product_id == request.product_id)
+    if request.available_below:
+        query = query.where(_LEVEL.on_hand - _LEVEL.reserved < quantities.parse(request.available_below))
+    order = _BY_PRODUCT
+    if request.HasField("updated_since"):
+        until = await changes.settled_until(connection)
+        query = query.where(_LEVEL.updated_at >= request.updated_since.ToDatetime(tzinfo=UTC), _LEVEL.updated_at < until)
+        order = _BY_CHANGE
+    found = await paging.fetch(connection, query, request, order)
+    return ListLevelsResponse(
+        levels=[ledger.to_level(row) for row in found.rows],
+        next_page_token=found.next_page_token,
+        has_more=bool(found.next_page_token),
+        total_size=found.total_size,
+    )
+
+
+def sales_of(tenant_id: str, product_id: str) -> sa.Select[tuple[str]]:
+    """A query for the ids of the sales that took from the stock of a product."""
+    return sa.select(_MOVEMENT.sale_id).where(
+        _MOVEMENT.tenant_id == tenant_id, _MOVEMENT.product_id == product_id, _MOVEMENT.reason == ledger.SALE
+    )
+
+
+async def movements_page(connection: AsyncConnection, tenant_id: str, request: ListMovementsRequest) -> ListMovementsResponse:
+    """A page of the ledger of one product, newest first.
+
+    Raises:
+        Invalid, CursorInvalid: a parameter is not right.
+    """
+    wrong = [*checks.page_size(request.page_size), *await _outlet_violations(connection, tenant_id, request.outlet_id)]
+    if request.reason and request.reason not in REASONS:
+        wrong.append(Violation("reason", "INVALID", f"reason must be one of {', '.join(REASONS)}."))
+    if wrong:
+        raise Invalid(wrong)
+    query = sa.select(movements).where(_MOVEMENT.tenant_id == tenant_id, _MOVEMENT.product_id == request.product_id)
+    if request.outlet_id:
+        query = query.where(_MOVEMENT.outlet_id == request.outlet_id)
+    if request.reason:
+        query = query.where(_MOVEMENT.reason == request.reason)
+    found = await paging.fetch(connection, query, request, _NEWEST)
+    answer = ListMovementsResponse(next_page_token=found.next_page_token, has_more=bool(found.next_page_token))
+    for row in found.rows:
+        movement = Movement(
+            id=row.id,
+            product_id=row.product_id,
+            outlet_id=row.outlet_id,
+            quantity=quantities.text(row.quantity),
+            on_hand_after=quantities.text(row.on_hand_after),
+            reason=row.reason,
+            sale_id=row.sale_id,
+            note=row.note,
+        )
+        movement.create_time.FromDatetime(row.created_at)
+        answer.movements.append(movement)
+    return answer

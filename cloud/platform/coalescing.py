@@ -1,0 +1,133 @@
+"""What many ask for at the same moment is asked once: questions gather until the last ones are answered, and go out together.
+
+An answer is never older than its question: a question joins only what has not gone out yet.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
+from contextvars import Context
+from typing import Generic, TypeVar
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+C = TypeVar("C")
+
+
+class Coalescer(Generic[K, V]):
+    """Gathers questions of one kind.
+
+    Args:
+        answer: Answers several distinct questions at once; those it leaves out are answered by None.
+        most: How many questions go out together.
+        at_once: How many such bundles may be under way.
+    """
+
+    def __init__(self, answer: Callable[[list[K]], Awaitable[Mapping[K, V]]], *, most: int, at_once: int) -> None:
+        self._answer = answer
+        self._most = most
+        self._at_once = at_once
+        self._waiting: dict[K, list[asyncio.Future[V | None]]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._is_due = False
+
+    async def ask(self, question: K) -> V | None:
+        """The answer; raises what answering raised."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[V | None] = loop.create_future()
+        self._waiting.setdefault(question, []).append(future)
+        if not self._is_due and len(self._tasks) < self._at_once:
+            self._is_due = True
+            # At the end of this turn of the loop: whatever else has arrived in the same turn goes along.
+            loop.call_soon(self._go, context=Context())
+        return await future
+
+    def _go(self) -> None:
+        self._is_due = False
+        if not self._waiting:
+            return
+        if len(self._waiting) <= self._most:
+            bundle, self._waiting = self._waiting, {}
+        else:
+            bundle = {question: self._waiting.pop(question) for question in list(self._waiting)[: self._most]}
+        task = asyncio.get_running_loop().create_task(self._run(bundle), context=Context())
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._go()
+
+    async def _run(self, bundle: dict[K, list[asyncio.Future[V | None]]]) -> None:
+        failure: BaseException | None = None
+        answers: Mapping[K, V] = {}
+        try:
+            answers = await self._answer(list(bundle))
+        except BaseException as error:  # noqa: BLE001 (whoever asked gets it, whatever it is)
+            failure = error if isinstance(error, Exception) else ConnectionAbortedError("The process is going down.")
+        for question, futures in bundle.items():
+            for future in futures:
+                if future.done():
+                    continue  # who asked has left
+                if failure is not None:
+                    future.set_exception(failure)
+                else:
+                    future.set_result(answers.get(question))
+
+
+class Bundler(Generic[K, C, V]):
+    """Gathers changes by key (the merchant) while the last ones of that key are being made, and makes them together.
+
+    Args:
+        make: Makes several changes of one key at once; an answer for each, None for those it leaves to their callers.
+        most: How many changes are made together.
+    """
+
+    def __init__(self, make: Callable[[K, list[C]], Awaitable[Sequence[V | None]]], *, most: int) -> None:
+        self._make = make
+        self._most = most
+        self._waiting: dict[K, list[tuple[C, asyncio.Future[V | None]]]] = {}
+        self._busy: dict[K, asyncio.Task[None] | None] = {}
+
+    async def make(self, key: K, change: C) -> V | None:
+        """The answer of a change, None when it has to be made in another way; raises what making it raised.
+
+        A change that was taken along is made even if its caller leaves in the meantime.
+        """
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[V | None] = loop.create_future()
+        self._waiting.setdefault(key, []).append((change, future))
+        if key not in self._busy:
+            self._busy[key] = None
+            # At the end of this turn of the loop: whatever else has arrived in the same turn goes along.
+            loop.call_soon(self._go, key, context=Context())
+        return await future
+
+    def _go(self, key: K) -> None:
+        waiting = self._waiting.pop(key, None)
+        if not waiting:
+            self._busy.pop(key, None)
+            return
+        if len(waiting) > self._most:
+            waiting, self._waiting[key] = waiting[: self._most], waiting[self._most :]
+        task = asyncio.get_running_loop().create_task(self._run(key, waiting), context=Context())
+        self._busy[key] = task
+        task.add_done_callback(lambda _: self._go(key))
+
+    async def _run(self, key: K, waiting: list[tuple[C, asyncio.Future[V | None]]]) -> None:
+        # Whoever has left before anything was begun wants nothing any more.
+        waiting = [(change, future) for change, future in waiting if not future.done()]
+        if not waiting:
+            return
+        try:
+            answers = await self._make(key, [change for change, _ in waiting])
+        except BaseException as error:  # noqa: BLE001 (whoever asked gets it, whatever it is)
+            failure = error if isinstance(error, Exception) else ConnectionAbortedError("The process is going down.")
+            for _, future in waiting:
+                if not future.done():
+                    future.set_exception(failure)
+            return
+        for (_, future), answer in zip(waiting, answers, strict=True):
+            if not future.done():
+                future.set_result(answer)

@@ -1,0 +1,1 @@
+"""Cloud and gateway in one process: the only package that may import both."""

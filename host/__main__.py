@@ -1,0 +1,47 @@
+"""`python -m host`: cloud and gateway in one process, which spares every REST request the way over gRPC."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs until SIGTERM or SIGINT; the exit code."""
+    from gateway_rest.__main__ import Unstartable, add_options, prepared
+
+    parser = argparse.ArgumentParser(prog="python -m host", description="Cloud and gateway in one process: REST and gRPC.")
+    add_options(parser)
+    parser.add_argument("--grpc-host", help="address for gRPC, if another one than for REST")
+    parser.add_argument("--grpc-port", type=int, default=8081, help="port for gRPC: tills, services elsewhere (default 8081)")
+    given = {name: value for name, value in vars(parser.parse_args(arguments)).items() if value is not None}
+
+    # After --help, which need not load the world.
+    import uvloop
+    from sqlalchemy.exc import DatabaseError, DBAPIError
+
+    from cloud import server
+    from cloud.platform import database, telemetry
+    from cloud.platform.cluster import DatabaseFailed
+    from cloud.platform.keyring import KeysUnusable
+    from cloud.settings import Settings
+    from host import serving
+
+    telemetry.configure("host")
+    grpc_host, grpc_port = given.pop("grpc_host", ""), given.pop("grpc_port")
+    settings = Settings()
+    try:
+        rest, listener = prepared(given)
+        with listener:
+            uvloop.run(serving.serve(settings, rest, listener, grpc_host=grpc_host or rest.host, grpc_port=grpc_port))
+    except (Unstartable, server.PortTaken, server.BackgroundEnded, DatabaseFailed, KeysUnusable) as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    except (DBAPIError, DatabaseError) as error:
+        sys.stderr.write(database.complaint(settings.database_url, settings.data_dir / "postgres", error) + "\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

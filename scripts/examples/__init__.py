@@ -1,0 +1,1 @@
+"""Performing the examples of the documentation on a running platform."""
