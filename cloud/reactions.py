@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cloud.platform.database import AfterCommit, BeforeCommit
+from cloud.platform.database import AfterCommit, Announcing, BeforeCommit
 from cloud.platform.wakeups import Wakeups
 from cloud.webhooks import fanout
 from cloud.webhooks.delivery import Dispatcher
@@ -18,7 +18,12 @@ BEFORE_COMMIT: Sequence[BeforeCommit] = (fanout.enqueue,)
 
 def after_commit(wakeups: Wakeups, dispatcher: Dispatcher) -> Sequence[AfterCommit]:
     """Who is woken."""
-    return (
-        wakeups.touch,  # the tills' links, the dashboards, GET /api/v1/events:watch
-        dispatcher.wake,  # webhook deliveries
-    )
+
+    def tell_readers(tx: Announcing) -> None:
+        wakeups.touch(tx.tenant_id, tx.heads)  # the tills' links, the dashboards, GET /api/v1/events:watch
+
+    def deliver(tx: Announcing) -> None:
+        if fanout.DELIVERIES in tx.due:
+            dispatcher.wake()
+
+    return (tell_readers, deliver)

@@ -28,6 +28,7 @@ from cloud.inventory import levels
 from cloud.inventory.servicer import InventoryServicer
 from cloud.limits.gate import Limits
 from cloud.limits.servicer import UsageServicer
+from cloud.platform import collecting
 from cloud.platform.database import Database
 from cloud.platform.door import Door
 from cloud.platform.keyring import Keyring
@@ -241,6 +242,7 @@ async def serve(settings: Settings, host: str, port: int) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     async with running(settings, host=host, port=port) as cloud:
+        collecting.settle()
         waits = [asyncio.create_task(event.wait()) for event in (stop, cloud.failed)]
         await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         for wait in waits:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import structlog
 
 from cloud import server
+from cloud.platform import collecting
 from cloud.server import BackgroundEnded, Cloud
 from cloud.settings import Settings
 from gateway_rest.__main__ import Server, made
@@ -88,6 +89,7 @@ async def serve(settings: Settings, rest: RestSettings, listener: socket.socket,
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     async with running(settings, rest, listener, grpc_host=grpc_host, grpc_port=grpc_port) as here:
+        collecting.settle()
         address, port = listener.getsockname()[:2]
         logger.info("host_serving", host=address, rest_port=port, grpc_port=here.cloud.port)
         waits = [asyncio.create_task(event.wait()) for event in (stop, here.cloud.failed)]

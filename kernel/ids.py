@@ -17,24 +17,30 @@ PATTERN = re.compile(r"[a-z]{2,4}_[0-9a-hjkmnp-tv-z]{26}")
 _PAIRS = [first + second for first in ALPHABET for second in ALPHABET]
 _RANDOM_BITS = 82
 _lock = threading.Lock()
-_last = (0, 0)
+_last_millisecond = 0
+_last_tail = 0
 
 
 def new_id(prefix: str) -> str:
     """A new id with this prefix, greater than every id of this process before it."""
-    global _last  # noqa: PLW0603 (the one place where order within the process is kept)
+    global _last_millisecond, _last_tail
     with _lock:
-        millisecond, tail = max(time.time_ns() // 1_000_000, _last[0]), secrets.randbits(_RANDOM_BITS)
-        if millisecond == _last[0]:
+        millisecond = time.time_ns() // 1_000_000
+        if millisecond > _last_millisecond:
+            tail = secrets.randbits(_RANDOM_BITS)
+        else:
             # Same millisecond (or a clock that went back): step forward by a random amount, so ids stay unguessable.
-            tail = _last[1] + 1 + secrets.randbits(30)
+            millisecond, tail = _last_millisecond, _last_tail + 1 + secrets.randbits(30)
             if tail >> _RANDOM_BITS:
                 millisecond, tail = millisecond + 1, secrets.randbits(_RANDOM_BITS)
-        _last = (millisecond, tail)
-    number = (millisecond << _RANDOM_BITS) | tail
-    # Two characters at a time: ids are made by the dozen for each sale.
-    pairs = [_PAIRS[number >> shift & 1023] for shift in range(120, -1, -10)]
-    return f"{prefix}_{''.join(pairs)}"
+        _last_millisecond, _last_tail = millisecond, tail
+    # Two characters at a time, spelled out: ids are made by the dozen for each sale.
+    high, low = millisecond << 22 | tail >> 60, tail & 0xFFF_FFFF_FFFF_FFFF
+    return (
+        f"{prefix}_{_PAIRS[high >> 60]}{_PAIRS[high >> 50 & 1023]}{_PAIRS[high >> 40 & 1023]}{_PAIRS[high >> 30 & 1023]}"
+        f"{_PAIRS[high >> 20 & 1023]}{_PAIRS[high >> 10 & 1023]}{_PAIRS[high & 1023]}{_PAIRS[low >> 50]}{_PAIRS[low >> 40 & 1023]}"
+        f"{_PAIRS[low >> 30 & 1023]}{_PAIRS[low >> 20 & 1023]}{_PAIRS[low >> 10 & 1023]}{_PAIRS[low & 1023]}"
+    )
 
 
 def is_id(text: str, prefix: str) -> bool:

@@ -5,6 +5,7 @@ Refuses nothing and decides nothing: pages with filters, orders or archived prod
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,16 +14,18 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cloud.catalog.products import to_proto
 from cloud.catalog.tables import products
-from cloud.platform import paging
+from cloud.platform import checks, paging
 from cloud.platform.coalescing import Coalescer
 from cloud.platform.database import Database
 from cloud.platform.printed import Elements, Pages, Printed, printed
 from gipos.v1.catalog_pb2 import ListProductsRequest, ListProductsResponse
-from kernel.errors import NotFound
+from kernel.errors import Invalid, NotFound
 
 KEPT_BYTES = 16 * 1024 * 1024
 KEPT_PAGES = 200
 """Of up to 200 products each; some 16 MB at the very most, a tenth of that as a rule."""
+KEPT_SECONDS = 3600.0
+"""How long a page is used: its token for the next page ages (see paging.py), whatever its rows do."""
 PLAIN = {"page_size", "page_token"}
 """Fields of a listing that a plain page may have."""
 
@@ -52,8 +55,8 @@ class ProductReads:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._elements: Elements[ProductKey] = Elements(KEPT_BYTES)
-        self._last: dict[PageKey, tuple[list[tuple[str, Stamp]], Printed]] = {}
-        """The last page of a kind and the states of the rows it was made of."""
+        self._last: dict[PageKey, tuple[list[tuple[str, Stamp]], Printed, float]] = {}
+        """The last page of a kind, the states of the rows it was made of, and how long it may be used."""
         self._pages = Pages(ListProductsResponse, "products")
         self._one: Coalescer[ProductKey, Printed] = Coalescer(self._find, most=500, at_once=1)
         self._many: Coalescer[PageKey, Printed] = Coalescer(self._list, most=50, at_once=1)
@@ -75,6 +78,8 @@ class ProductReads:
         Raises:
             Invalid, CursorInvalid: page_size or page_token is not right.
         """
+        if wrong := list(checks.page_size(request.page_size)):
+            raise Invalid(wrong)
         after = paging.position(request, request.page_token, 1)
         answer = await self._many.ask((tenant_id, after[0] if after else "", paging.size(request.page_size)))
         assert answer is not None, "every page has an answer, an empty one if need be"
@@ -105,10 +110,11 @@ class ProductReads:
         for place, product_id, version, written in await self._database.statements.fetch(_PAGES, tenants, befores, sizes):
             states[place - 1].append((product_id, (version, written)))
         pages: dict[PageKey, Printed] = {}
+        now = asyncio.get_running_loop().time()
         for key, rows in zip(keys, states, strict=True):
             tenant_id, _, size = key
             kept = self._last.get(key)
-            if kept is not None and kept[0] == rows:
+            if kept is not None and kept[0] == rows and now < kept[2]:
                 pages[key] = kept[1]
                 continue
             ids = [product_id for product_id, _ in rows]
@@ -120,7 +126,7 @@ class ProductReads:
             pages[key] = page = self._made(key, ids, elements)
             if len(self._last) >= KEPT_PAGES:
                 self._last.clear()
-            self._last[key] = (rows, page)
+            self._last[key] = (rows, page, now + KEPT_SECONDS)
         return pages
 
     async def _read_page(self, connection: AsyncConnection, key: PageKey) -> tuple[list[str], list[Printed | None]]:

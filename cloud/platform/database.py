@@ -50,6 +50,8 @@ class Announcing:
         self.events: list[log.NewEvent] = []
         self.heads: dict[str, int] = {}
         """After commit: the last position of every lane that was written to."""
+        self.due: set[str] = set()
+        """Kinds of work that it leaves to others, by names they know. They are woken after the commit."""
 
     async def run(self, statement: Any, **parameters: Any) -> Any:
         """Executes a statement; its rows."""
@@ -111,7 +113,7 @@ class SharedTransaction(Announcing):
 
 
 BeforeCommit = Callable[[Announcing, Sequence[log.NewEvent]], Awaitable[None]]
-AfterCommit = Callable[[str, dict[str, int]], None]
+AfterCommit = Callable[[Announcing], None]
 
 
 class Database:
@@ -124,6 +126,8 @@ class Database:
         self.statements = Statements(_plain(url), _settings("gipos_app"), connections=min(connections, STATEMENTS_AT_ONCE))
         """Single statements inside the fence, for what carries load."""
         self._system = _engine(url, "gipos_system", connections, options)
+        self.notices = Statements(_plain(url), _settings("gipos_system"), connections=2)
+        """Single statements across tenants, for wake-ups."""
         self._before_commit: Sequence[BeforeCommit] = ()
         self._after_commit: Sequence[AfterCommit] = ()
 
@@ -157,7 +161,7 @@ class Database:
             trail.committed()
         if tx.heads:
             for announce in self._after_commit:
-                announce(tenant_id, tx.heads)
+                announce(tx)
 
     @asynccontextmanager
     async def together(self, tenant_id: str) -> AsyncIterator[SharedTransaction]:
@@ -180,7 +184,7 @@ class Database:
             call.is_recorded = True
         if tx.heads:
             for announce in self._after_commit:
-                announce(tenant_id, tx.heads)
+                announce(tx)
 
     @asynccontextmanager
     async def snapshot(self, tenant_id: str) -> AsyncIterator[AsyncConnection]:
@@ -237,6 +241,7 @@ class Database:
     async def close(self) -> None:
         """Closes all connections."""
         await self.statements.close()
+        await self.notices.close()
         await self._app.dispose()
         await self._system.dispose()
 

@@ -153,6 +153,7 @@ class LocalStream:
         self._context = LocalContext()
         self._messages: asyncio.Queue[Any] = asyncio.Queue(1)
         self._failure: BaseException | None = None
+        self._is_cancelled = False
         self._is_over = asyncio.Event()
         # A task has a context of its own, and all of a generator must run in one: each read may come from another task.
         self.task = asyncio.get_running_loop().create_task(self._pump(door, path, inner, request, metadata))
@@ -180,7 +181,7 @@ class LocalStream:
         Raises:
             Refused: the stream ended with an error.
         """
-        if self._messages.empty() and not self._is_over.is_set():
+        if self._messages.empty() and not self._is_over.is_set() and not self._is_cancelled:
             over = asyncio.ensure_future(self._is_over.wait())
             message = asyncio.ensure_future(self._messages.get())
             try:
@@ -190,6 +191,8 @@ class LocalStream:
             finally:
                 over.cancel()
                 message.cancel()
+        if self._is_cancelled:
+            return None
         if not self._messages.empty():
             return self._messages.get_nowait()
         if self._failure is not None:
@@ -197,7 +200,8 @@ class LocalStream:
         return None
 
     def cancel(self) -> None:
-        """Ends the call from this side."""
+        """Ends the call from this side. What was on its way is not wanted any more."""
+        self._is_cancelled = True
         self.task.cancel()
 
     async def _pump(

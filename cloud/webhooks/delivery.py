@@ -141,8 +141,8 @@ class Dispatcher:
             database, Deliveries(self._client), name="deliveries", limit=in_flight, lease_seconds=lease_seconds
         )
 
-    def wake(self, tenant_id: str, heads: dict[str, int]) -> None:  # noqa: ARG002 (what an AFTER_COMMIT reaction is given)
-        """Called after each commit that published something. Without it, a delivery waits up to a second."""
+    def wake(self) -> None:
+        """Called after each commit that made deliveries. Without it, a delivery waits up to a second."""
         self._loop.wake()
 
     async def run(self) -> None:

@@ -9,6 +9,7 @@ from gateway_rest.openapi.schemas import Schemas
 from gateway_rest.openapi.values import Schema
 from gateway_rest.transcoding.leaves import Leaf, query_leaves
 from gateway_rest.transcoding.rules import Binding, field_at
+from kernel.ids import PATTERN
 
 FROM_HEADERS = {"request_id", "etag"}
 """Request fields that HTTP carries in headers."""
@@ -75,8 +76,9 @@ class Parameters:
         if conditional is not None and method in {"put", "patch", "delete"}:
             is_number = conditional.type == FieldDescriptor.TYPE_INT64
             what, inner = ("this version", "[0-9]{1,18}") if is_number else ("this ETag", "[!#-~]*")
+            bare = inner if is_number else "[0-9A-Za-z]+"
             text = f'Change only if the resource still has {what}, in quotes: "7".'
-            parameters.append(_header("If-Match", text, pattern=f'^("{inner}"|\\*)$'))
+            parameters.append(_header("If-Match", text, pattern=f'^((W/)?"{inner}"|{bare}|\\*)$'))
         if method == "get" and not binding.rpc.server_streaming:
             parameters.append(_header("If-None-Match", "Answer 304 if the answer would still have this ETag."))
         if binding.rpc.server_streaming and "cursor" in known:
@@ -88,7 +90,11 @@ class Parameters:
         for variable in binding.template.variables:
             if variable.start == index and not variable.is_multi:
                 schema, description = self._schemas.parameter(field_at(binding.input, variable.field)[-1])
-                parameter["schema"] = {**schema, "minLength": 1} if schema.get("type") == "string" else schema
+                if schema.get("type") == "string" and "format" not in schema and "enum" not in schema:
+                    # Our own ids have one form; what else stands in a path is the caller's.
+                    is_own = name == "id" or (name.endswith("_id") and name != "external_id")
+                    schema = {"type": "string", "pattern": f"^{PATTERN.pattern}$"} if is_own else {**schema, "minLength": 1}
+                parameter["schema"] = schema
                 if description:
                     parameter["description"] = description
         if binding.template.segments[index] == "**":

@@ -102,7 +102,7 @@ class Schemas:
         schema: Schema = {"type": "object"}
         if comment := self._comments.of(message.full_name):
             schema["description"] = comment
-        schema["properties"] = {field.name: self._property(field, is_input=is_input, is_partial=is_partial) for field in members}
+        schema["properties"] = {field.name: self._property(field, is_input=is_input) for field in members}
         wanted = fields.is_required if is_input else fields.is_always_printed
         if required := [field.name for field in members if wanted(field) and not is_partial]:
             schema["required"] = required
@@ -115,9 +115,9 @@ class Schemas:
             schema["allOf"] = groups
         return schema
 
-    def _property(self, field: FieldDescriptor, *, is_input: bool, is_partial: bool = False) -> Schema:
+    def _property(self, field: FieldDescriptor, *, is_input: bool) -> Schema:
         schema = self._value(field, is_input=is_input)
-        if is_input and (is_partial or not fields.is_required(field)):
+        if is_input and not fields.is_required(field):
             schema = _nullable(schema)
         if comment := self._comments.of(field.full_name):
             schema["description"] = comment
@@ -212,7 +212,7 @@ def _paths(mask: FieldDescriptor) -> Schema:
         )
         known.append(field.name + (rf"(\.({deeper}))?" if deeper else ""))
     one = f"({'|'.join(known)})"
-    return {"pattern": rf"^(\*|{one}(,{one})*)?$"}
+    return {"pattern": rf"^(\*|{one}(,{one})*)$"}
 
 
 def _nullable(schema: Schema) -> Schema:

@@ -14,6 +14,9 @@ from kernel.scopes import SCOPES
 Schema = dict[str, Any]
 
 _PLACES = r"-?[0-9]{1,9}(\.[0-9]{1,3})?"
+_SUMS = r"-?[0-9]{1,15}(\.[0-9]{1,3})?"
+"""What is counted together can be more than what one may say."""
+_DAY = "[1-9][0-9]{3}-((0[13578]|1[02])-(0[1-9]|[12][0-9]|3[01])|(0[469]|11)-(0[1-9]|[12][0-9]|30)|02-(0[1-9]|1[0-9]|2[0-8]))"
 _INTEGERS: dict[int, tuple[str, int, int]] = {
     FieldDescriptor.CPPTYPE_INT32: ("int32", -(2**31), 2**31 - 1),
     FieldDescriptor.CPPTYPE_UINT32: ("", 0, 2**32 - 1),
@@ -78,11 +81,10 @@ def scalar(field: FieldDescriptor, *, is_input: bool) -> Schema:
             schema |= {"minimum": lowest} | ({} if highest > 2**63 else {"maximum": highest})
         return schema
     if is_decimal(field):
-        optional = "" if is_input and fields.is_required(field) else "?"
-        pattern = f"^({_PLACES}){optional}$"
-        if is_input:
-            return {"type": ["string", "integer"], "pattern": pattern, "minimum": -(10**9), "maximum": 10**9}
-        return {"type": "string", "format": "decimal", "pattern": pattern}
+        if not is_input:
+            return {"type": "string", "format": "decimal", "pattern": f"^({_SUMS})?$"}
+        pattern = f"^({_PLACES}){'' if fields.is_required(field) else '?'}$"
+        return {"type": ["string", "integer"], "pattern": pattern, "minimum": -(10**9), "maximum": 10**9}
     schema = dict(_SCALARS[field.type])
     if name := fields.text_format(field):
         schema["format"] = name
@@ -103,6 +105,10 @@ def bounded(schema: Schema, field: FieldDescriptor) -> Schema:
         result["minLength"] = limits.min_length
     if limits.format:
         result["format"] = limits.format
+    if limits.format == "date" and not fields.is_required(field):
+        # Empty counts as left out, which the format would not let pass.
+        del result["format"]
+        result["pattern"] = f"^({_DAY})?$"
     if limits.pattern:
         result["pattern"] = limits.pattern
     elif limits.max_length and not limits.format:
@@ -115,6 +121,8 @@ def bounded(schema: Schema, field: FieldDescriptor) -> Schema:
         del result["format"]
     elif not limits.format and schema.get("type") == "string" and "contentEncoding" not in schema and "pattern" not in schema:
         result["pattern"] = _NO_NUL
+        if fields.is_required(field):
+            result["minLength"] = 1
     if limits.values:
         result.pop("pattern", None)
         result["enum"] = list(limits.values)

@@ -1,4 +1,4 @@
-"""Looks after calls that take long: most are over before anybody could hang up, and need no watching and no timer of their own."""
+"""Looks after calls that take long. Most are over before anybody could hang up: they get no watcher and no timer of their own."""
 
 from __future__ import annotations
 

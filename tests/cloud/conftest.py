@@ -16,6 +16,7 @@ from cloud import demo, server
 from cloud.platform.database import Database
 from cloud.platform.local import LocalServer
 from cloud.settings import Settings
+from gateway_rest.channel import CallFailed, Reply, Stream
 from gipos.edge.v1 import link_pb2_grpc
 from gipos.v1 import (
     accounts_pb2_grpc,
@@ -30,7 +31,6 @@ from gipos.v1 import (
 from gipos.v1.catalog_pb2 import CreateProductRequest, Product
 from gipos.v1.common_pb2 import Money
 from gipos.v1.inventory_pb2 import SetInventoryRequest
-from gateway_rest.channel import CallFailed, Reply, Stream
 from host.channel import LocalChannel
 
 SHAPES = ("over gRPC", "in process", "one by one")
@@ -137,7 +137,7 @@ class Shop:
     async def product(self, name: str = "Kopi Susu", price: int = 18000, stock: str = "", **fields: object) -> Product:
         """A product, with stock in the first outlet when asked."""
         draft = Product(name=name, price=Money(amount=price), **fields)  # type: ignore[arg-type]
-        made = await self.products.CreateProduct(CreateProductRequest(product=draft), metadata=self.auth)
+        made: Product = await self.products.CreateProduct(CreateProductRequest(product=draft), metadata=self.auth)
         if stock:
             request = SetInventoryRequest(product_id=made.id, outlet_id=self.outlets[0], on_hand=stock)
             await self.inventory.SetInventory(request, metadata=self.auth)

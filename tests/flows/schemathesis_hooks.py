@@ -1,8 +1,7 @@
-"""What schemathesis does not know by itself: how one line of a stream is read, and which refusals of well-formed requests are right."""
+"""What schemathesis does not know: which addresses it may not make up, and which refusals of well-formed requests are right."""
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import schemathesis
@@ -21,7 +20,7 @@ BEYOND_SCHEMA = {
         "INVALID_ADDRESS",
         "INVALID_ORIGIN",
     ),
-    *("INSUFFICIENT", "OVERPAID"),
+    *("INSUFFICIENT", "OVERPAID", "INVALID_CHARACTER"),
 }
 """Reasons that no schema can state."""
 BETWEEN_FIELDS = {
@@ -29,15 +28,34 @@ BETWEEN_FIELDS = {
     ("order_by", "INVALID"),  # not together with updated_since
     ("phone", "REQUIRED"),  # one of three
     ("expire_time", "OUT_OF_RANGE"),  # in the future
+    ("price_max", "OUT_OF_RANGE"),  # not below price_min
+    ("date_to", "OUT_OF_RANGE"),  # not before date_from
+    ("outlet_id", "REQUIRED"),  # with more than one outlet
+    ("quantity", "OUT_OF_RANGE"),  # 0 is no quantity
+    ("name", "REQUIRED"),  # where a mask names it and the body does not
+    ("price", "REQUIRED"),
+    ("redirect_uris", "REQUIRED"),  # with authorization_code
+    ("grant_types", "INVALID"),  # of a public client
+    ("discount", "OUT_OF_RANGE"),  # more than the line
+    ("discounts", "OUT_OF_RANGE"),
+    ("lines", "OUT_OF_RANGE"),  # all of them together
 }
 """Rules between fields, or with the clock."""
 
 
-@schemathesis.deserializer("application/x-ndjson")
-def lines(_context: Any, response: Response) -> Any:
-    """The first message of a stream; there may be none yet."""
-    first, _, _ = response.content.partition(b"\n")
-    return json.loads(first) if first else None
+@schemathesis.hook
+def filter_path_parameters(_context: Any, values: Any) -> bool:
+    """Clients fold these away before they ask, and ask for something else."""
+    return not {".", ".."} & set(map(str, (values or {}).values()))
+
+
+@schemathesis.hook
+def map_body(_context: Any, body: Any) -> Any:
+    """Webhooks are made for this machine only: made-up addresses might lead to somebody."""
+    url = body.get("url") if isinstance(body, dict) else None
+    if isinstance(url, str) and url.startswith("https://") and len(url) <= 2048:
+        return {**body, "url": "https://127.0.0.1:8443/hooks"}
+    return body
 
 
 @schemathesis.check

@@ -165,6 +165,7 @@ async def test_long_errors_and_documents_are_packed_as_well(echo: Any, echo_rest
         ("identity", BODY),
         ("", BODY),
     ],
+    ids=["gzip", "x-gzip", "gzip-members", "zstd", "zstd-frames", "identity", "none"],
 )
 async def test_a_packed_body_is_read(coding: str, data: bytes, echo: Any, echo_rest: Any) -> None:
     headers = {"Content-Type": "application/json", "Content-Encoding": coding}
@@ -198,10 +199,10 @@ async def test_a_body_that_is_not_what_it_says_is_400(name: str, echo: Any, echo
     assert echo.requests == []
 
 
-@pytest.mark.parametrize(
-    ("coding", "data"), [("gzip", gzip.compress(b" " * 200_000_000, 1)), ("zstd", zstandard.compress(b" " * 2_000_000_000))]
-)
-async def test_a_bomb_is_413(coding: str, data: bytes, echo: Any, echo_rest: Any) -> None:
+@pytest.mark.parametrize("coding", ["gzip", "zstd"])
+async def test_a_bomb_is_413(coding: str, echo: Any, echo_rest: Any) -> None:
+    blank = b" " * 200_000_000
+    data = gzip.compress(blank, 1) if coding == "gzip" else zstandard.compress(blank)
     assert len(data) < 1024 * 1024
     headers = {"Content-Type": "application/json", "Content-Encoding": coding}
     async with echo_rest("POST", "/e/star/n", data=data, headers=headers) as answer:

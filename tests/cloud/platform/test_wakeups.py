@@ -25,7 +25,7 @@ async def process(url: str) -> AsyncIterator[tuple[Database, Wakeups]]:
     """What one cloud process has."""
     database = Database(url, connections=4)
     wakeups = Wakeups(database)
-    database.react(before_commit=(), after_commit=(wakeups.touch,))
+    database.react(before_commit=(), after_commit=(lambda tx: wakeups.touch(tx.tenant_id, tx.heads),))
     task = asyncio.create_task(wakeups.run())
     try:
         yield database, wakeups
@@ -95,7 +95,7 @@ async def test_a_listener_whose_connection_is_cut_hears_again(database_url: Any)
 @pytest.mark.usefixtures("tenant")
 async def test_a_rollback_leaves_no_number_and_no_wakeup(database_url: Any, database: Any) -> None:
     woken: list[dict[str, int]] = []
-    database.react(before_commit=(), after_commit=(lambda _tenant, heads: woken.append(heads),))
+    database.react(before_commit=(), after_commit=(lambda tx: woken.append(tx.heads),))
 
     async def fail() -> None:
         async with database.transaction(TENANT) as tx:

@@ -54,7 +54,7 @@ class Bench:
         """A dispatcher at work, woken by commits."""
         options = {"private_addresses": True, "limits": QUICK} | options
         dispatcher = Dispatcher(self.database, **options)  # type: ignore[arg-type]  # passed through
-        self.database.react(before_commit=[fanout.enqueue], after_commit=[dispatcher.wake])
+        self.database.react(before_commit=[fanout.enqueue], after_commit=[lambda _: dispatcher.wake()])
         running = asyncio.create_task(dispatcher.run())
         try:
             yield dispatcher

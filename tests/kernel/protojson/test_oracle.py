@@ -170,7 +170,8 @@ def test_what_both_accept_is_the_same_message(shapes: Any) -> None:
         assert ours.SerializeToString(deterministic=True) == theirs.SerializeToString(deterministic=True), document
 
     check()
-    assert both > 200
+    # Else the pieces fit nothing, and agreement means little.
+    assert both > 50
 
 
 anything = st.recursive(
