@@ -10,6 +10,8 @@ RUN /opt/environment/bin/python scripts/build_protos.py
 COPY kernel ./kernel
 COPY cloud ./cloud
 COPY gateway_rest ./gateway_rest
+COPY host ./host
+COPY docs ./docs
 
 FROM python:3.11-slim
 # The cloud's secret key and the checkpoints of its audit log stay in /var/lib/gipos: keep it on a volume, and back it up.

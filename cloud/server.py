@@ -171,6 +171,8 @@ async def running(settings: Settings, *, host: str = "127.0.0.1", port: int = 0)
             await asyncio.gather(*background, return_exceptions=True)
             await limits.stop()
             await authentication.stop()
+            await recorder.finish()
+            await sealer.finish()
             await database.close()
             logger.info("cloud_stopped")
 

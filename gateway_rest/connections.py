@@ -91,6 +91,9 @@ class Connection(Protocol):
             self._refusal = Refusal(431, "HEADERS_TOO_LARGE", limit=str(limits.head_bytes))
         elif names.count(b"host") != 1 and (b"host" in names or self.parser.get_http_version() == "1.1"):
             self._refusal = Refusal(400, "MALFORMED_REQUEST")
+        elif b"transfer-encoding" in names and not self._is_just_chunked():
+            # The parser takes "gzip, chunked" for chunked and would hand on what nobody has unpacked.
+            self._refusal = Refusal(400, "MALFORMED_REQUEST")
         if self._refusal is not None:
             raise self._refusal
         self._in_head = False
@@ -138,6 +141,9 @@ class Connection(Protocol):
                 lines.append(name + b": " + value)
         self.parser = httptools.HttpRequestParser(self)
         self.data_received(b"\r\n".join((*lines, b"", rest)))
+
+    def _is_just_chunked(self) -> bool:
+        return [value.strip().lower() for name, value in self.headers if name == b"transfer-encoding"] == [b"chunked"]
 
     def _is_busy(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete

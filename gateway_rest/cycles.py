@@ -117,5 +117,9 @@ class Protocol(HttpToolsProtocol):
 
 
 def _is_sized(message: Any) -> bool:
-    status = message["status"]
-    return status in (204, 304) or any(name == b"content-length" for name, _ in message["headers"])
+    if message["status"] in (204, 304):
+        return True
+    headers = message["headers"]
+    if headers and headers[-1][0] == b"content-length":  # where our own answers have it
+        return True
+    return any(name == b"content-length" for name, _ in headers)

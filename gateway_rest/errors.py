@@ -149,7 +149,14 @@ def internal() -> Problem:
     return Problem(500, "INTERNAL", "", code=code_pb2.INTERNAL)
 
 
-HTTP_BY_REASON = {"IDEMPOTENCY_MISMATCH": 422, "NOT_REFUNDABLE": 409, "LIMIT_REACHED": 409, "KEY_ENDED": 409, "LOCK_OUT": 409}
+HTTP_BY_REASON = {
+    "IDEMPOTENCY_MISMATCH": 422,
+    "NOT_REFUNDABLE": 409,
+    "LIMIT_REACHED": 409,
+    "KEY_ENDED": 409,
+    "LOCK_OUT": 409,
+    "CURSOR_INVALID": 404,  # well formed as far as anybody can tell; there is just no such page
+}
 """Where HTTP has a better word than the gRPC code's."""
 
 
@@ -174,6 +181,8 @@ def from_call(failed: CallFailed, *, if_match: bool = False, body_field: str = "
         }
         for violation in (bad.field_violations if bad is not None else ())
     )
+    if info.reason == "VALIDATION_FAILED" and violations and all(one["reason"] == "NOT_FOUND" for one in violations):
+        http = 404  # nothing is wrong with the request but that what it refers to is not there
     headers: list[tuple[bytes, bytes]] = []
     if http == 401:
         headers.append((b"www-authenticate", _challenge(info.reason, status.message)))

@@ -16,7 +16,7 @@ from cloud.platform import trail
 from cloud.platform.calls import Caller
 from cloud.platform.database import Transaction
 from gipos.v1.keys_pb2 import ApiKey, ApiKeyStatus
-from kernel.errors import AlreadyExists, Invalid, KeyEnded, LimitReached, LockOut, NotFound, PermissionDenied, Violation
+from kernel.errors import AlreadyExists, Invalid, KeyEnded, LimitReached, LockOut, NotFound, Violation
 from kernel.ids import is_id, new_id
 from kernel.signatures import DEVICE_PREFIX, LIVE_PREFIX, TEST_PREFIX, fingerprint, new_key
 
@@ -50,7 +50,7 @@ async def add(tx: Transaction, draft: ApiKey, by: Caller) -> ApiKey:
     if wrong:
         raise Invalid(wrong)
     key_drafts.require_scopes(draft.scopes, by.scopes)
-    await _require_not_longer_than(tx, key_drafts.moment_of(draft) if draft.HasField("expire_time") else None, by)
+    key_drafts.require_not_longer(key_drafts.moment_of(draft) if draft.HasField("expire_time") else None, by)
     return await _insert(tx, draft)
 
 
@@ -115,12 +115,13 @@ async def rotate(tx: Transaction, key_id: str, overlap: timedelta, by: Caller) -
     """Makes a successor with the same rights; the old key ends after the overlap. The answer holds the new key.
 
     Raises:
-        NotFound, KeyEnded, PermissionDenied: as their names say.
+        NotFound, KeyEnded, PermissionDenied: as their names say; a key that ends cannot rotate one that lives longer.
         AlreadyExists: it has a successor already.
     """
     row = await _locked(tx, key_id, by)
     if row.successor_id:
         raise AlreadyExists(f"The key {key_id} has a successor already: {row.successor_id}. Rotate that one.")
+    key_drafts.require_not_longer(row.expires_at, by)
     draft = ApiKey(
         name=row.name,
         mode=row.mode,
@@ -202,21 +203,11 @@ async def _locked(tx: Transaction, key_id: str, by: Caller) -> sa.Row[Any]:
     return row
 
 
-async def _require_not_longer_than(tx: Transaction, ends: datetime | None, by: Caller) -> None:
-    """A key that ends cannot let anybody in for longer, itself included."""
-    mine = (await tx.run(sa.select(_OWN.expires_at).where(*_is(by.tenant_id, by.key_id)))).scalar_one_or_none()
-    if mine is not None and (ends is None or ends > mine):
-        raise PermissionDenied(
-            f"Your key ends at {mine.isoformat()} and cannot give any key a later end. Set expire_time accordingly, or use "
-            "another key."
-        )
-
-
 async def _require_end(tx: Transaction, row: sa.Row[Any], ends: datetime | None, by: Caller) -> None:
     if row.successor_id and (ends is None or ends > row.expires_at):
         raise KeyEnded(f"The key {row.id} is being replaced by {row.successor_id}; its end cannot be put off.", key_id=row.id)
     if ends is None or row.expires_at is None or ends > row.expires_at:
-        await _require_not_longer_than(tx, ends, by)
+        key_drafts.require_not_longer(ends, by)
     if ends is not None and KEYS_WRITE in row.scopes and (row.expires_at is None or ends < row.expires_at):
         await _require_another(tx, row, by, ends)
 

@@ -13,8 +13,6 @@ from cloud.platform.calls import Call
 from cloud.platform.peers import neighbourhood
 from kernel.errors import RateLimited
 
-MALFORMED = 0.05
-"""What a text costs that is no key at all: it is refused without asking anybody."""
 _ADDRESSES = 10_000
 
 

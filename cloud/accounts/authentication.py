@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 from cloud.accounts import credentials
-from cloud.accounts.attempts import MALFORMED, Attempts
+from cloud.accounts.attempts import Attempts
 from cloud.accounts.changes import Changes
 from cloud.accounts.credentials import Known
 from cloud.accounts.uses import Uses
@@ -174,11 +174,11 @@ class Authentication:
         if not credential:
             raise Unauthenticated("An API key is missing. Send the header Authorization: Bearer gipos_test_… or gipos_live_….")
         failures = self._device_failures if credential.startswith(DEVICE_PREFIX) else self.failures
+        if not credentials.is_credential(credential):
+            # Costs nothing and asks nobody, so it need not be counted.
+            raise Unauthenticated("This is not a key: its checksum is wrong. Check that it was copied whole.")
         if stale is None:
             failures.require(call)
-        if not credentials.is_credential(credential):
-            failures.count(call, MALFORMED)
-            raise Unauthenticated("This is not a key: its checksum is wrong. Check that it was copied whole.")
         looking = self._looking.get(credential)
         if looking is None:
             # Many calls of one key arrive at once; one look serves them all, and none of them can cancel it for the others.

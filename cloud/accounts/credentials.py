@@ -100,7 +100,14 @@ def _key(row: sa.Row[Any]) -> Known | None:
         successor = f" Its successor is {row.successor_id}." if row.successor_id else ""
         raise Unauthenticated(f"The key ended at {row.expires_at.isoformat()}.{successor} Use one that is still valid.")
     return Known(
-        Caller(row.tenant_id, row.id, row.mode, frozenset(row.scopes), requests_per_second=row.requests_per_second),
+        Caller(
+            row.tenant_id,
+            row.id,
+            row.mode,
+            frozenset(row.scopes),
+            requests_per_second=row.requests_per_second,
+            ends_at=row.expires_at,
+        ),
         (row.id,),
         _monotonic(row.expires_at),
         tuple(peers.network(text) for text in row.allowed_addresses),

@@ -9,6 +9,7 @@ from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from cloud.platform import checks, peers
+from cloud.platform.calls import Caller
 from gipos.v1.keys_pb2 import ApiKey, OAuthClient
 from kernel.errors import PermissionDenied, Violation
 from kernel.scopes import SCOPES
@@ -88,6 +89,19 @@ def require_scopes(wanted: Collection[str], own: Collection[str]) -> None:
             f"Your key lacks the scope {missing[0]} itself, so it can neither hand it on nor manage a key that has it. "
             "Use a key that has it.",
             scope=missing[0],
+        )
+
+
+def require_not_longer(ends_at: datetime | None, by: Caller) -> None:
+    """A key that ends cannot let anybody in for longer, itself included; `ends_at` is None for what never ends.
+
+    Raises:
+        PermissionDenied: it would.
+    """
+    if by.ends_at is not None and (ends_at is None or ends_at > by.ends_at):
+        raise PermissionDenied(
+            f"Your key ends at {by.ends_at.isoformat()} and cannot let anybody in for longer, neither by a key nor by an "
+            "application. Give the key an expire_time accordingly, or use another key for this."
         )
 
 

@@ -28,7 +28,7 @@ async def create(tx: Transaction, draft: OAuthClient, by: Caller) -> OAuthClient
 
     Raises:
         Invalid: fields break a rule; all that do are named.
-        PermissionDenied: the caller lacks a scope it would hand on.
+        PermissionDenied: the caller lacks a scope it would hand on, or its key ends some day.
         LimitReached: there are 100 applications.
     """
     asked = OAuthClient()
@@ -39,6 +39,7 @@ async def create(tx: Transaction, draft: OAuthClient, by: Caller) -> OAuthClient
     if wrong:
         raise Invalid(wrong)
     key_drafts.require_scopes(asked.scopes, by.scopes)
+    key_drafts.require_not_longer(None, by)
     await tx.run(_ONE_AT_A_TIME, tenant_id=tx.tenant_id)
     alive = (_OWN.tenant_id == tx.tenant_id, _OWN.deleted_at.is_(None))
     if (await tx.run(sa.select(sa.func.count()).select_from(oauth_clients).where(*alive))).scalar_one() >= MAX_CLIENTS:

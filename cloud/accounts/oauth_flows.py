@@ -136,7 +136,8 @@ async def decide(database: Database, request: OAuthRequest, by: Caller, *, allow
     """The merchant's answer: a redirect that carries a code to the application, or a refusal.
 
     Raises:
-        PermissionDenied: the caller is an application itself, is of the other mode, or lacks a scope it would hand on.
+        PermissionDenied: the caller is an application itself, is of the other mode, lacks a scope it would hand on, or has a key
+            that ends some day.
     """
     if by.kind != "api_key":
         raise PermissionDenied("Only the merchant can let an application in. Use an API key, not a token of an application.")
@@ -155,6 +156,7 @@ async def decide(database: Database, request: OAuthRequest, by: Caller, *, allow
         return effects.response
     assert facts.client is not None, "the rules give codes to known clients only"
     key_drafts.require_scopes(effects.scopes, by.scopes)
+    key_drafts.require_not_longer(None, by)
     trail.about(facts.client.id, ["scopes"])
     async with database.transaction(by.tenant_id) as tx:
         grant = {

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import sqlalchemy as sa
 import structlog
 from google.rpc import code_pb2
 
@@ -26,6 +27,9 @@ WAITING = 10_000
 BATCH = 500
 GATHER_SECONDS = 0.2
 RETRY_SECONDS = 1.0
+
+# A commit whose answer was lost leaves its entries waiting here: they are there already when they are stored again.
+_STORE = sa.text(f"{trail.INSERT.text} ON CONFLICT DO NOTHING")
 
 logger = structlog.get_logger()
 
@@ -114,7 +118,7 @@ class Recorder:
             while self._waiting:
                 batch = [self._waiting[place] for place in range(min(BATCH, len(self._waiting)))]
                 async with self._database.across_tenants() as connection:
-                    await connection.execute(trail.INSERT, batch)
+                    await connection.execute(_STORE, batch)
                 for _ in batch:
                     self._waiting.popleft()
             if self._lost:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from kernel.errors import GiposError
@@ -26,6 +27,8 @@ class Caller:
     """"api_key", "oauth_client", "till", or "nobody"."""
     requests_per_second: int = 0
     """The key's own limit; 0 means the plan's."""
+    ends_at: datetime | None = None
+    """When the key expires; None for never, and for who has no key."""
 
 
 NOBODY = Caller("", "", "", frozenset(), kind="nobody")

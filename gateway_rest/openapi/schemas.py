@@ -157,8 +157,7 @@ class Schemas:
         if field.type == FieldDescriptor.TYPE_ENUM:
             named = self._enum(enum_of(field))
             # Requests may also give the number, as everywhere in protobuf's JSON.
-            numbers = [value.number for value in enum_of(field).values]
-            return {"anyOf": [named, {"type": "integer", "enum": numbers}]} if is_input else named
+            return {"anyOf": [named, self._numbers(enum_of(field))]} if is_input else named
         return values.scalar(field, is_input=is_input)
 
     def _named(self, field: FieldDescriptor, schema: Schema) -> Schema:
@@ -167,7 +166,20 @@ class Schemas:
         assert owner is not None, "fields of requests belong to messages"
         words = fields.bounds(field).format.split("-") if fields.bounds(field).format else field.name.split("_")
         prefix = "" if fields.bounds(field).format else owner.name.removesuffix("Request")
+        if comment := values.meaning(field) or self._comments.of(field.full_name):
+            schema = {**schema, "description": comment}
         return self.component(prefix + "".join(word.capitalize() for word in words) + names.version(owner.full_name), schema)
+
+    def _numbers(self, enum: EnumDescriptor) -> Schema:
+        """A reference to the values of an enum by number."""
+        name = self._claim(f"{enum.name}Number", f"{enum.full_name} number", enum.full_name)
+        words = [f"{number}: `{word}`" for number, word in sorted(EnumNames(enum).printed.items())]
+        self.components[name] = {
+            "type": "integer",
+            "enum": sorted(EnumNames(enum).printed),
+            "description": f"The same by number: {', '.join(words)}.",
+        }
+        return {"$ref": f"#/components/schemas/{name}"}
 
     def _enum(self, enum: EnumDescriptor) -> Schema:
         name = self._claim(enum.name, enum.full_name, enum.full_name)

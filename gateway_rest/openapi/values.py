@@ -56,9 +56,12 @@ _WELL_KNOWN: dict[str, Schema] = {
 }
 _CONTROL = r"\u0000-\u0008\u000b-\u001f"
 _NO_NUL = r"^[^\u0000]*$"
-_LISTS = {
-    "scope": tuple(SCOPES),
-    "event-type": ("*", *dict.fromkeys(f"{name.partition('.')[0]}.*" for name in EVENT_TYPES), *EVENT_TYPES),
+_LISTS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "scope": ("What a key or an application may do.", tuple(SCOPES)),
+    "event-type": (
+        "A kind of event, a group of them, or all.",
+        ("*", *dict.fromkeys(f"{name.partition('.')[0]}.*" for name in EVENT_TYPES), *EVENT_TYPES),
+    ),
 }
 """Formats of ours that are one of many words kept elsewhere in the code."""
 _TEXT = f"^[^{_CONTROL}]*$"
@@ -117,9 +120,9 @@ def bounded(schema: Schema, field: FieldDescriptor) -> Schema:
         if required:
             result["minLength"] = 1
     elif limits.format in _LISTS:
-        result["enum"] = list(_LISTS[limits.format])
+        result["enum"] = list(_LISTS[limits.format][1])
         del result["format"]
-    elif not limits.format and schema.get("type") == "string" and "contentEncoding" not in schema and "pattern" not in schema:
+    elif not limits.format and field.type == FieldDescriptor.TYPE_STRING and schema.keys() <= {"type"}:
         result["pattern"] = _NO_NUL
         if fields.is_required(field):
             result["minLength"] = 1
@@ -127,6 +130,11 @@ def bounded(schema: Schema, field: FieldDescriptor) -> Schema:
         result.pop("pattern", None)
         result["enum"] = list(limits.values)
     return result
+
+
+def meaning(field: FieldDescriptor) -> str:
+    """What the words of a list that is kept elsewhere are; empty for other fields."""
+    return _LISTS.get(fields.bounds(field).format, ("", ()))[0]
 
 
 def listed(items: Schema, field: FieldDescriptor) -> Schema:

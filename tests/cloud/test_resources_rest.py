@@ -87,7 +87,7 @@ async def test_pages_are_walked_by_their_tokens(rest: Call) -> None:
         {"order_by": "INVALID", "page_size": "OUT_OF_RANGE", "price_min": "OUT_OF_RANGE"},
     )
     status, body, _ = await rest("GET", "/products?page_token=abc")
-    assert (status, body["reason"]) == (400, "CURSOR_INVALID")
+    assert (status, body["reason"]) == (404, "CURSOR_INVALID")
 
 
 async def test_stock_is_counted_on_a_condition_and_adjusted_for_a_reason(rest: Call, shop: Any) -> None:

@@ -60,7 +60,7 @@ def map_body(_context: Any, body: Any) -> Any:
 
 @schemathesis.check
 def a_well_formed_request_is_refused_for_a_reason_beyond_the_schema(
-    _context: CheckContext, response: Response, case: Case
+    _context: CheckContext, response: Response, case: Case[Any]
 ) -> None:
     """400 for a request that fits the document has to name what the document cannot say."""
     if case.meta is None or not case.meta.generation.mode.is_positive or response.status_code < 400:

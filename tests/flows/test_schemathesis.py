@@ -17,7 +17,7 @@ from kernel.signatures import new_key
 from scripts.examples import shops
 
 HERE = Path(__file__).parent
-EXAMPLES = "60"
+EXAMPLES = "4"
 """Per operation and phase. By hand with more: see schemathesis.toml."""
 KEYS = "/api/v1/api-keys"
 """Tried with a key of their own: who changes keys at random soon changes the one that is tried with."""
@@ -33,9 +33,9 @@ async def tried(url: str, key: str, folder: Path, *selection: str) -> str:
     """What schemathesis says; empty when it found nothing."""
     folder.mkdir()
     program = Path(sys.executable).with_name("st")
-    options = ("--max-examples", EXAMPLES, "--continue-on-failure", "--no-color", "--generation-database", "none", "--seed", "1")
+    options = ("--max-examples", EXAMPLES, "--continue-on-failure", "--no-color", "--generation-deterministic")
     process = await asyncio.create_subprocess_exec(
-        *(program, "--config-file", HERE / "schemathesis.toml", "run", f"{url}/openapi.json", *options, *selection),
+        *(str(program), "--config-file", str(HERE / "schemathesis.toml"), "run", f"{url}/openapi.json", *options, *selection),
         *("--header", f"Authorization: Bearer {key}"),
         cwd=folder,
         env={**os.environ, "SCHEMATHESIS_HOOKS": "schemathesis_hooks", "PYTHONPATH": str(HERE)},
@@ -54,7 +54,7 @@ async def test_schemathesis_finds_nothing(two_shops: shops.Shops, tmp_path: Path
         tried(two_shops.url, two_shops.keys[0], tmp_path / "all", "--exclude-path-regex", KEYS),
         tried(two_shops.url, two_shops.keys[1], tmp_path / "keys", "--include-path-regex", KEYS),
     )
-    assert said == ["", ""], "\n".join(said)
+    assert "".join(said) == ""
 
 
 async def test_no_call_is_answered_without_a_key_that_is_right(two_shops: shops.Shops) -> None:

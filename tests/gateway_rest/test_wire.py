@@ -42,6 +42,10 @@ MALFORMED = {
     "a signed length": b"POST /e/star/n HTTP/1.1\r\n" + HOST + JSON + b"Content-Length: +2\r\n\r\n{}",
     "a hexadecimal length": b"POST /e/star/n HTTP/1.1\r\n" + HOST + JSON + b"Content-Length: 0x2\r\n\r\n{}",
     "a length beyond numbers": b"POST /e/star/n HTTP/1.1\r\n" + HOST + JSON + b"Content-Length: " + b"9" * 30 + b"\r\n\r\n{}",
+    "a coding below the chunks": b"POST /e/star/n HTTP/1.1\r\n"
+    + HOST
+    + JSON
+    + b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
     "a coding nobody knows": b"POST /e/star/n HTTP/1.1\r\n" + HOST + JSON + b"Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n",
     "chunked that is not last": b"POST /e/star/n HTTP/1.1\r\n"
     + HOST

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -57,8 +58,8 @@ def test_what_waits_has_a_limit_in_bytes_and_in_time(monkeypatch: pytest.MonkeyP
     lines.add(b"x" * (loglines.MOST_BYTES + 1), is_urgent=False)
     assert len(sink.written) == 1
     lines.add(b"a", is_urgent=False)
-    now = loglines.time.monotonic()
-    monkeypatch.setattr(loglines.time, "monotonic", lambda: now + 1)
+    now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now + 1)
     # The loop that was to call has ended: the next line takes the first along.
     lines.add(b"b", is_urgent=False)
     assert sink.written[1:] == [b"a\nb\n"]
@@ -69,10 +70,8 @@ def test_the_clock_says_what_iso_says(nanoseconds: int) -> None:
     clock = Clock(lambda: nanoseconds)
     text = clock.now()
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", text)
-    moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
-    assert moment == datetime.fromtimestamp(nanoseconds // 1_000_000_000, UTC).replace(
-        microsecond=nanoseconds // 1000 % 1_000_000
-    )
+    seconds, rest = divmod(nanoseconds, 1_000_000_000)
+    assert datetime.fromisoformat(text) == datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest // 1000)
     assert clock.now() == text
 
 

@@ -18,8 +18,10 @@ from gipos.v1.keys_pb2 import (
     API_KEY_STATUS_ROTATING,
     ApiKey,
     CreateApiKeyRequest,
+    CreateOAuthClientRequest,
     GetApiKeyRequest,
     ListApiKeysRequest,
+    OAuthClient,
     RevokeApiKeyRequest,
     RotateApiKeyRequest,
     UpdateApiKeyRequest,
@@ -130,6 +132,26 @@ async def test_a_key_that_ends_lets_nobody_in_for_longer(keys: Any) -> None:
     assert (await keys.refused(longer)).code == DENIED
     never = keys.stub.UpdateApiKey(change(brief, "expire_time"), metadata=keys.auth(brief.key))
     assert (await keys.refused(never)).code == DENIED
+
+
+async def test_a_key_that_ends_gets_no_longer_life_by_detours(keys: Any) -> None:
+    brief = await keys.make("api_keys:write", "products:read", expire_time=at(hours=1))
+    lasting = await keys.make("products:read")
+    auth = keys.auth(brief.key)
+    rotated = await keys.refused(keys.stub.RotateApiKey(RotateApiKeyRequest(id=lasting.id), metadata=auth))
+    assert (rotated.code, "expire_time" in rotated.message) == (DENIED, True)
+    application = OAuthClient(name="Bot", scopes=["products:read"])
+    made = keys.clients.CreateOAuthClient(CreateOAuthClientRequest(oauth_client=application), metadata=auth)
+    assert (await keys.refused(made)).code == DENIED
+    # The keys of the other half are written behind another fence, which hides one's own key.
+    live = await keys.live()
+    brief_live = await keys.make("api_keys:write", "products:read", by=live, mode="live", expire_time=at(hours=1))
+    assert (await keys.refused(keys.make("products:read", by=brief_live.key, mode="test"))).code == DENIED
+    ends = at(minutes=30)
+    assert (await keys.make("products:read", by=brief_live.key, mode="test", expire_time=ends)).expire_time == ends
+    # Itself it may rotate: the successor ends when it would have.
+    successor = await keys.stub.RotateApiKey(RotateApiKeyRequest(id=brief.id), metadata=auth)
+    assert successor.expire_time == brief.expire_time
 
 
 async def test_only_what_the_mask_names_changes(keys: Any) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import grpc
@@ -255,3 +257,30 @@ async def test_a_flood_of_refusals_is_bounded_and_an_end_stores_what_waits(datab
     await recorder.finish()
     ((count,),) = await sql("SELECT count(*) FROM audit_entries WHERE tenant_id = 'ten_flood' AND outcome = 'RESOURCE_NOT_FOUND'")
     assert count == 700
+
+
+async def test_entries_whose_commit_was_not_heard_of_are_stored_once_and_hold_up_nobody(database: Any, sql: Any) -> None:
+    class Deaf:
+        """A database whose first commit happens, and whose answer is lost."""
+
+        is_lost = True
+
+        @asynccontextmanager
+        async def across_tenants(self) -> AsyncIterator[Any]:
+            async with database.across_tenants() as connection:
+                yield connection
+            if self.is_lost:
+                self.is_lost = False
+                raise ConnectionResetError
+
+    deaf: Any = Deaf()
+    recorder = Recorder(deaf)
+    call = Call("/gipos.v1.ProductService/DeleteProduct", {}, "10.0.0.1", "req_1")
+    call.caller = Caller("ten_deaf", "key_1", "test", frozenset())
+    recorder.refused(call, NotFound("There is none."))
+    with pytest.raises(ConnectionResetError):
+        await recorder.flush()
+    recorder.refused(call, NotFound("There is still none."))
+    await recorder.flush()
+    ((count,),) = await sql("SELECT count(*) FROM audit_entries WHERE tenant_id = 'ten_deaf'")
+    assert count == 2

@@ -107,6 +107,26 @@ async def test_an_unknown_product_is_not_found_and_does_not_hurt_its_neighbours(
     assert isinstance(missing, NotFound)
 
 
+async def test_a_page_that_changed_while_it_was_read_is_not_taken_for_the_one_before(shop: Any, reads: ProductReads) -> None:
+    made = await shop.product()
+    fetch = shop.database.statements.fetch
+    between: list[Any] = []
+
+    async def raced(statement: str, *arguments: Any) -> Any:
+        rows = await fetch(statement, *arguments)
+        if "product_pages" in statement and not between:
+            between.append(None)
+            between[0] = await shop.product("Datang di tengah")
+        return rows
+
+    shop.database.statements.fetch = raced
+    page: Any = (await reads.page(shop.tenant_id, ListProductsRequest())).parse()
+    assert list(page.products) == [between[0], made]
+    await shop.products.DeleteProduct(DeleteProductRequest(id=between[0].id), metadata=shop.auth)
+    page = (await reads.page(shop.tenant_id, ListProductsRequest())).parse()
+    assert list(page.products) == [made]
+
+
 async def test_plain_pages_are_those_of_the_general_way(shop: Any, reads: ProductReads) -> None:
     for number in range(7):
         await shop.product(f"Roti {number}", cost=Money(amount=number), barcodes=[f"TOKO-{number}"])
@@ -151,3 +171,14 @@ async def test_grpc_sends_what_was_printed(shop: Any) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await shop.products.GetProduct(GetProductRequest(id=new_id("prd")), metadata=shop.auth)
     assert caught.value.code() == grpc.StatusCode.NOT_FOUND
+
+
+async def test_an_id_that_is_none_does_not_spoil_the_reads_of_other_merchants(shop: Any, reads: ProductReads) -> None:
+    made = await shop.product()
+    stranger = new_id("ten")
+    strange = ("a\x00b", "x" * 100_000, "", made.id + "\x00")
+    answers = await asyncio.gather(
+        *(reads.find(stranger, one) for one in strange), reads.find(shop.tenant_id, made.id), return_exceptions=True
+    )
+    assert [type(answer) for answer in answers[:-1]] == [NotFound] * len(strange)
+    assert answers[-1].parse() == made  # type: ignore[union-attr]  # it is no exception

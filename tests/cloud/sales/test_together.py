@@ -43,10 +43,8 @@ async def test_many_sales_at_once_share_commits_and_leave_no_gap(shop: Any, sql:
     async with shop.database.across_tenants() as connection:
         commits = (await connection.exec_driver_sql("SELECT count(DISTINCT xmin::text) FROM sales")).scalar_one()
         gaps = (await connection.exec_driver_sql("SELECT count(*), min(seq), max(seq), lane FROM events GROUP BY lane")).all()
-        per_product = (
-            "SELECT sum(quantity), min(on_hand_after) FROM movements WHERE reason = 'sale' GROUP BY product_id ORDER BY 1"
-        )
-        after = (await connection.exec_driver_sql(per_product)).all()
+        moved = "SELECT sum(quantity), min(on_hand_after) FROM movements WHERE reason = 'sale' GROUP BY product_id ORDER BY 1"
+        after = (await connection.exec_driver_sql(moved)).all()
         entries = "SELECT count(*), count(DISTINCT resource_ids) FROM audit_entries WHERE action = 'sales.create'"
         audited = (await connection.exec_driver_sql(entries)).one()
     assert commits < 20
