@@ -7,6 +7,7 @@ connection is closed, because nobody can tell where the next request would begin
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import httptools
@@ -91,6 +92,9 @@ class Connection(Protocol):
             self._refusal = Refusal(431, "HEADERS_TOO_LARGE", limit=str(limits.head_bytes))
         elif names.count(b"host") != 1 and (b"host" in names or self.parser.get_http_version() == "1.1"):
             self._refusal = Refusal(400, "MALFORMED_REQUEST")
+        elif self._has_body(names) and self.parser.should_upgrade() and self._should_upgrade():
+            # A WebSocket begins where the head ends (RFC 6455 §4.1); with a body nobody would know where, and wait for ever.
+            self._refusal = Refusal(400, "MALFORMED_REQUEST")
         elif b"transfer-encoding" in names and not self._is_just_chunked():
             # The parser takes "gzip, chunked" for chunked and would hand on what nobody has unpacked.
             self._refusal = Refusal(400, "MALFORMED_REQUEST")
@@ -141,6 +145,9 @@ class Connection(Protocol):
                 lines.append(name + b": " + value)
         self.parser = httptools.HttpRequestParser(self)
         self.data_received(b"\r\n".join((*lines, b"", rest)))
+
+    def _has_body(self, names: Sequence[bytes]) -> bool:
+        return b"transfer-encoding" in names or (b"content-length" in names and (b"content-length", b"0") not in self.headers)
 
     def _is_just_chunked(self) -> bool:
         return [value.strip().lower() for name, value in self.headers if name == b"transfer-encoding"] == [b"chunked"]

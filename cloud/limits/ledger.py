@@ -45,6 +45,16 @@ _STREAMS = f"""
 """  # noqa: S608 (constants of ours)
 
 
+_AWAY = (
+    sa.exc.SQLAlchemyError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # what a statement meets between the last words of a connection and its end
+    OSError,
+    TimeoutError,
+)
+
+
 class LedgerAway(Exception):
     """The ledger cannot be reached, or does not answer in time."""
 
@@ -131,7 +141,7 @@ class Ledger:
                 if self._connection is None or self._connection.is_closed():
                     await self._connect()
                 rows = await self._charge.fetch(self._replica, ALIVE_SECONDS, *arguments)
-            except (sa.exc.SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+            except _AWAY as error:
                 await self._disconnect()
                 raise LedgerAway(str(error)) from error
         return [Outcome(*row) for row in rows]
@@ -148,7 +158,7 @@ class Ledger:
                     await self._connect()
                 assert self._connection is not None
                 held = await self._connection.fetchval(_STREAMS, self._replica, ALIVE_SECONDS, tenant_id, count, limit)
-            except (sa.exc.SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+            except _AWAY as error:
                 await self._disconnect()
                 raise LedgerAway(str(error)) from error
         return bool(held)

@@ -135,7 +135,11 @@ class LeaseLoop(Generic[J, O]):
                                 await self._finish(settling)  # while the lock still says that our leases are in good hands
                     except DATABASE_ERRORS as error:
                         logger.warning("jobs_interrupted", jobs=self._name, error=_reason(error))
-                        await self._wait(POLL_SECONDS)
+                        # Whoever woke us before, the lost connection itself included, is heard at the next look anyway. Left
+                        # set, it would make us ask a database that is away as fast as it can refuse.
+                        self._woken.clear()
+                        if not self._stopping:
+                            await self._wait(POLL_SECONDS)
                 await self._finish(settling)
                 settling.cancel()
         finally:

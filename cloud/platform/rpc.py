@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -22,6 +22,11 @@ if TYPE_CHECKING:
 __all__ = ["Caller", "GrpcDoor", "caller", "status_of"]
 
 DOMAIN = "gipos"
+TOLD_BYTES = 4096
+"""Of a status that goes over the wire. It travels as metadata, of which gRPC's clients take 8 KiB unless they say otherwise; with
+more they would see RESOURCE_EXHAUSTED instead of what happened."""
+_LONGEST = 300
+"""Characters of a text in such a status; a caller may have named anything."""
 _OPEN_SERVICES = ("/grpc.health.v1.", "/grpc.reflection.")
 
 door.let_pass(grpc.aio.AbortError, grpc.aio.UsageError)
@@ -132,9 +137,44 @@ def status_of(error: errors.GiposError, request_id: str) -> status_pb2.Status:
     return status
 
 
+def shortened(error: errors.GiposError) -> errors.GiposError:
+    """The error itself, or one that says the same in few enough bytes for any client."""
+    size = len(error.message.encode()) + sum(len(value.encode()) for value in error.facts.values())
+    size += sum(_cost(violation) for violation in error.violations)
+    if size <= TOLD_BYTES and len(error.message) <= _LONGEST:
+        return error
+    told = type(error).__new__(type(error))
+    facts = {name: _cut(value) for name, value in error.facts.items()}
+    errors.GiposError.__init__(told, _cut(error.message), _first(error.violations), **facts)
+    told.retry_seconds, told.policies = error.retry_seconds, error.policies
+    return told
+
+
+def _first(violations: Sequence[errors.Violation]) -> list[errors.Violation]:
+    """As many as there is room for, and how many more there are."""
+    found: list[errors.Violation] = []
+    room = TOLD_BYTES // 2
+    for violation in violations:
+        short = errors.Violation(_cut(violation.field), violation.reason, _cut(violation.message))
+        room -= _cost(short)
+        if room < 0:
+            more = f"There are {len(violations) - len(found)} more. Correct these first."
+            return [*found, errors.Violation("", "MORE_VIOLATIONS", more)]
+        found.append(short)
+    return found
+
+
+def _cost(violation: errors.Violation) -> int:
+    return len(violation.field.encode()) + len(violation.reason) + len(violation.message.encode()) + 8
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
+
+
 async def refuse(context: Context, call: Call, error: errors.GiposError) -> NoReturn:
     """Ends the call with the error; its reply headers go out with the trailers."""
-    converted = rpc_status.to_status(status_of(error, call.request_id))
+    converted = rpc_status.to_status(status_of(shortened(error), call.request_id))
     trailing = (*(converted.trailing_metadata or ()), *call.headers)
     context.set_trailing_metadata(trailing)
     await context.abort(converted.code, converted.details, trailing)

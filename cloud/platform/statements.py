@@ -151,7 +151,8 @@ def understood() -> Iterator[None]:
         raise
     except TimeoutError as error:
         raise Busy("Too much is going on at once. Nothing was changed; send the request again.") from error
-    except (asyncpg.InterfaceError, OSError) as error:
+    except (asyncpg.InterfaceError, asyncpg.InternalClientError, OSError) as error:
+        # The driver's own fault is what a statement meets between the last words of a connection and its end.
         raise Unreachable(UNKNOWN_OUTCOME) from error
 
 

@@ -16,11 +16,14 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import asyncpg
 
 from cloud.platform.postgres import EmbeddedPostgres
 from scripts.benchmarks import load
@@ -99,6 +102,7 @@ def _on(url: str, folder: Path) -> dict[str, Any]:
         figures = _rounds(contenders)
         ours = contenders[0]
         extra: dict[str, Any] = _alone(ours, merchants)
+        extra["flood"] = _flood(ours, merchants[0], merchants[9], url)
         extra["flame_graphs"] = _flames(ours)
     ratios = {
         name: round(statistics.median(a / b for a, b in zip(figures[one][work], figures[other][work], strict=True)), 2)
@@ -248,9 +252,32 @@ _sent = 0
 def _load(
     contender: Contender, groups: list[list[str]], status: int, *, connections: int = CONNECTIONS, seconds: float = SECONDS
 ) -> dict[str, Any]:
+    command = [sys.executable, "-I", str(Path(load.__file__))]
+    plan = _plan(contender, groups, status, connections, seconds)
+    done = subprocess.run(command, input=json.dumps(plan), check=False, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"{contender.name} answered wrongly: {done.stderr.strip()[-600:]}")
+    figures: dict[str, Any] = json.loads(done.stdout)
+    return figures
+
+
+@contextlib.contextmanager
+def _loading(contender: Contender, groups: list[list[str]], *, connections: int, seconds: float) -> Iterator[None]:
+    """Load beside the block. Refusals are part of it."""
+    plan = _plan(contender, groups, 200, connections, seconds) | {"tolerate": True}
+    command = [sys.executable, "-I", str(Path(load.__file__))]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as process:
+        assert process.stdin is not None
+        process.stdin.write(json.dumps(plan))
+        process.stdin.close()
+        yield
+        process.wait()
+
+
+def _plan(contender: Contender, groups: list[list[str]], status: int, connections: int, seconds: float) -> dict[str, Any]:
     global _sent  # noqa: PLW0603 (every number is used once in a run, whoever is asked)
     _sent += 1
-    plan = {
+    return {
         "host": "127.0.0.1",
         "port": contender.port,
         "groups": groups,
@@ -259,12 +286,6 @@ def _load(
         "status": status,
         "first_number": _sent * 1_000_000,
     }
-    command = [sys.executable, "-I", str(Path(load.__file__))]
-    done = subprocess.run(command, input=json.dumps(plan), check=False, capture_output=True, text=True)
-    if done.returncode:
-        raise RuntimeError(f"{contender.name} answered wrongly: {done.stderr.strip()[-600:]}")
-    figures: dict[str, Any] = json.loads(done.stdout)
-    return figures
 
 
 def _rounds(contenders: list[Contender]) -> dict[str, dict[str, list[float]]]:
@@ -295,6 +316,30 @@ def _alone(ours: Contender, merchants: list[Merchant]) -> dict[str, Any]:
         "ten_merchants_100_at_once_each": ten,
         "memory_mb": sum(programs.resident_megabytes(pid) for pid in ours.pids),
     }
+
+
+def _flood(ours: Contender, quiet: Merchant, noisy: Merchant, url: str) -> dict[str, Any]:
+    """A merchant's tail alone, and while another asks for far more than its plan (Pro) allows. In turn, three times."""
+    asyncio.run(_put_on_pro(url, noisy.tenant_id))
+    mine = [_request(quiet.key, "GET", "/api/v1/products?page_size=50")]
+    theirs = [_request(noisy.key, "GET", "/api/v1/products?page_size=50")]
+    alone, flooded = [], []
+    for _ in range(3):
+        alone.append(_load(ours, [mine], 200, connections=4, seconds=3)["p99_ms"])
+        with _loading(ours, [theirs], connections=64, seconds=5):
+            time.sleep(1)  # until the flood stands
+            flooded.append(_load(ours, [mine], 200, connections=4, seconds=3)["p99_ms"])
+    ratios = [one / other for one, other in zip(flooded, alone, strict=True)]
+    return {"p99_ms_alone": alone, "p99_ms_flooded": flooded, "ratio": round(statistics.median(ratios), 2)}
+
+
+async def _put_on_pro(url: str, tenant_id: str) -> None:
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute("DELETE FROM plans WHERE tenant_id = $1", tenant_id)
+        await connection.execute("UPDATE tenants SET plan = 'pro' WHERE tenant_id = $1", tenant_id)
+    finally:
+        await connection.close()
 
 
 def _flames(ours: Contender) -> list[str]:

@@ -75,6 +75,6 @@ def test_every_service_has_a_health_check_and_waits_for_a_healthy_one() -> None:
 
 def test_the_image_copies_only_what_exists_and_does_not_run_as_root() -> None:
     copied = [line.split()[1] for line in DOCKERFILE.splitlines() if line.startswith("COPY ") and "--from" not in line]
-    assert {"requirements.lock", "protos", "kernel", "cloud", "gateway_rest", "scripts"} == set(copied)
+    assert {"requirements.lock", "protos", "kernel", "cloud", "gateway_rest", "host", "docs", "scripts"} == set(copied)
     assert all((ROOT / name).exists() for name in copied)
     assert DOCKERFILE.rindex("USER gipos") > DOCKERFILE.rindex("FROM ")

@@ -137,7 +137,8 @@ async def test_a_nul_character_is_bad_input_and_not_our_fault(shop: Any, make: A
     try:
         await call(request, metadata=shop.auth)
     except grpc.aio.AioRpcError as error:
-        assert error.code() == grpc.StatusCode.INVALID_ARGUMENT  # noqa: PT017 (a word search may also just find nothing)
+        known = {grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND}
+        assert error.code() in known  # noqa: PT017 (a word search may also just find nothing)
 
 
 async def test_a_made_up_page_token_is_refused(shop: Any) -> None:

@@ -132,6 +132,28 @@ async def test_many_commits_without_work_are_few_looks(database: Database) -> No
     assert seen < 100
 
 
+async def test_a_database_that_is_away_is_not_asked_as_fast_as_it_refuses() -> None:
+    class Away:
+        """Refuses every connection."""
+
+        asked = 0
+
+        @asynccontextmanager
+        async def across_tenants(self) -> AsyncIterator[AsyncConnection]:
+            self.asked += 1
+            await asyncio.sleep(0)
+            raise ConnectionRefusedError
+            yield
+
+    away: Any = Away()
+    loop = LeaseLoop(away, Errands(), name="errands")
+    loop.wake()
+    async with running(loop):
+        for _ in range(2000):
+            await asyncio.sleep(0)
+        assert 1 <= away.asked < 10
+
+
 async def test_a_wake_is_not_waited_for_by_the_poll(database: Database) -> None:
     errands = Errands()
     loop = LeaseLoop(database, errands, name="errands")
