@@ -94,6 +94,14 @@ class Problem:
         worded = copy.detail(language, self.reason, facts)
         if self.reason == "VALIDATION_FAILED" and not self.violations:
             worded = None
+        if worded is None and self.detail and language != copy.DEFAULT:
+            worded = _introduced(copy.advised(language, self.reason, self.status), self.detail)
+        violations = [
+            {**one, "message": _introduced(copy.violation(language, one["reason"]), one["message"])}
+            if language != copy.DEFAULT
+            else one
+            for one in self.violations
+        ]
         reached = {"violated_policies": list(self.policies)} if self.policies else {}
         return {
             "type": f"/docs/errors#{self.reason.lower().replace('_', '-')}",
@@ -102,13 +110,18 @@ class Problem:
             "detail": worded or self.detail or copy.title(language, self.reason, self.status),
             "reason": self.reason,
             "request_id": request_id,
-            "errors": list(self.violations),
+            "errors": violations,
             **reached,
         }
 
     def encode(self, request_id: str, language: str) -> bytes:
         """The JSON text."""
         return orjson.dumps(self.body(request_id, language))
+
+
+def _introduced(general: str, particular: str) -> str:
+    """What can be said in the caller's language, then the service's own words: they name the values, but are English."""
+    return f"{general} ({particular})" if general and particular else general or particular
 
 
 class Refusal(Exception):
@@ -181,8 +194,10 @@ def from_call(failed: CallFailed, *, if_match: bool = False, body_field: str = "
         }
         for violation in (bad.field_violations if bad is not None else ())
     )
-    if info.reason == "VALIDATION_FAILED" and violations and all(one["reason"] == "NOT_FOUND" for one in violations):
-        http = 404  # nothing is wrong with the request but that what it refers to is not there
+    reason = info.reason
+    if reason == "VALIDATION_FAILED" and violations and all(one["reason"] == "NOT_FOUND" for one in violations):
+        # Nothing is wrong with the request but that what it refers to is not there.
+        http, reason = 404, "RESOURCE_NOT_FOUND"
     headers: list[tuple[bytes, bytes]] = []
     if http == 401:
         headers.append((b"www-authenticate", _challenge(info.reason, status.message)))
@@ -190,7 +205,7 @@ def from_call(failed: CallFailed, *, if_match: bool = False, body_field: str = "
         headers.append((b"retry-after", _retry_after(retry, failed)))
     return Problem(
         status=http,
-        reason=info.reason,
+        reason=reason,
         detail=words.message if words is not None and words.message else status.message,
         facts=dict(info.metadata),
         violations=violations,

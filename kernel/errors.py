@@ -49,8 +49,18 @@ class Invalid(GiposError):
     reason = "VALIDATION_FAILED"
 
     def __init__(self, violations: Sequence[Violation], message: str = "") -> None:
-        count = len(violations)
-        super().__init__(message or f"{count} field{'s are' if count != 1 else ' is'} invalid.", violations)
+        super().__init__(message or _summary(violations), violations)
+
+
+def _summary(violations: Sequence[Violation]) -> str:
+    """One sentence for all: the only one itself, else how many there are."""
+    if len(violations) != 1:
+        return f"{len(violations)} fields are invalid."
+    text = violations[0].message
+    leaf = violations[0].field.rpartition(".")[2]
+    if text[:1].islower() and leaf and not text.startswith((leaf, leaf.partition("[")[0])):
+        text = f"{violations[0].field} {text}"  # "must be a number" says it of the field it stands beside
+    return text if text.endswith(".") else f"{text}."
 
 
 class NotFound(GiposError):

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import re
+import secrets
 import shutil
 import sys
 import tempfile
@@ -67,9 +68,15 @@ async def database_url(postgres_url: str) -> AsyncIterator[str]:
 
 
 @pytest.fixture
-async def database(database_url: str) -> AsyncIterator[Database]:
+def secret_key() -> bytes:
+    """The master key of the databases here, for tests whose programs need it as well."""
+    return secrets.token_bytes(32)
+
+
+@pytest.fixture
+async def database(database_url: str, secret_key: bytes) -> AsyncIterator[Database]:
     """The pools on a fresh database."""
-    database = Database(database_url, connections=8, keyring=Keyring.random())
+    database = Database(database_url, connections=8, keyring=Keyring([secret_key]))
     yield database
     await database.close()
 

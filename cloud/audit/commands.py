@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TextIO
 
+import sqlalchemy as sa
+
 from cloud.audit import checkpoints, verification
 from cloud.audit.checkpoints import Checkpoints
 from cloud.platform.database import Database
@@ -12,19 +14,31 @@ from cloud.platform.keyring import Keyring
 
 INTACT, BROKEN, UNUSABLE = 0, 1, 2
 
+_MERCHANT = sa.text("SELECT true FROM tenants WHERE tenant_id = :tenant_id")
+
 
 async def verify(database: Database, keyring: Keyring, folder: Path, tenant_id: str, out: TextIO) -> int:
-    """Proves the chains of all merchants, or of one; 0 when all hold."""
+    """Proves the chains of all merchants, or of one; 0 when all hold, 2 when there is no such merchant."""
     known = checkpoints.read(folder, keyring)
     broken = _complain(known, folder, out)
     if tenant_id:
         verdicts = [await verification.tenant(database, keyring, known, tenant_id)]
+        if verdicts[0].finding is None and not verdicts[0].checked and not await _exists(database, tenant_id):
+            # "Intact, 0 entries" would be true of every misspelt id, and of the wrong database.
+            print(f"There is no merchant {tenant_id} in this database.", file=out)
+            return UNUSABLE
     else:
         verdicts = [verdict async for verdict in verification.everybody(database, keyring, known)]
     for verdict in verdicts:
         print(verdict, file=out)
         broken = broken or verdict.finding is not None
     return BROKEN if broken else INTACT
+
+
+async def _exists(database: Database, tenant_id: str) -> bool:
+    async with database.reading(tenant_id) as connection:
+        found = await connection.execute(_MERCHANT, {"tenant_id": tenant_id})
+        return found.scalar_one_or_none() is not None
 
 
 def verify_file(path: Path, keyring: Keyring, folder: Path, out: TextIO) -> int:

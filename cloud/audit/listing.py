@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from cloud.audit.chain import Entry, to_proto
 from cloud.audit.tables import audit_entries
 from cloud.audit.verification import ROW, sealed
-from cloud.platform import paging
+from cloud.platform import checks, paging
 from cloud.platform.database import Database
 from cloud.platform.trail import COLUMNS
 from gipos.v1.audit_pb2 import AuditEntry, ExportAuditEntriesRequest, ListAuditEntriesRequest, ListAuditEntriesResponse
@@ -65,6 +65,8 @@ def _filters(request: ListAuditEntriesRequest) -> list[sa.ColumnElement[bool]]:
 
 
 def _span(request: ListAuditEntriesRequest | ExportAuditEntriesRequest) -> tuple[datetime | None, datetime | None]:
+    if wrong := [*checks.moment("since", request.since), *checks.moment("until", request.until)]:
+        raise Invalid(wrong)
     since = request.since.ToDatetime(tzinfo=UTC) if request.HasField("since") else None
     until = request.until.ToDatetime(tzinfo=UTC) if request.HasField("until") else None
     if since is not None and until is not None and since >= until:
@@ -76,7 +78,7 @@ async def export(database: Database, tenant_id: str, request: ExportAuditEntries
     """The sealed entries of a time span, oldest first, without gaps.
 
     Raises:
-        Invalid: the span ends before it begins.
+        Invalid: the span ends before it begins, or one of its ends is no moment.
     """
     since, until = _span(request)
     # Times and positions agree but for calls that ran at once; a span of positions keeps the export provable.

@@ -97,8 +97,11 @@ def merged(current: Product, draft: Product, paths: Iterable[str]) -> tuple[Prod
         if path == "*":
             for name in WRITABLE:
                 _take(result, draft, name)
-        elif top in WRITABLE and (not rest or (top in {"price", "cost"} and rest in {"amount", "currency"})):
+        elif top in WRITABLE and not rest:
             _take(result, draft, top)
+        elif top in {"price", "cost"} and rest in {"amount", "currency"}:
+            # What the mask does not name stays: {"price": {"currency": "IDR"}} must not make a product free.
+            setattr(getattr(result, top), rest, getattr(getattr(draft, top), rest))
         elif top not in Product.DESCRIPTOR.fields_by_name or rest:
             wrong.append(Violation("update_mask", "UNKNOWN_FIELD", f"There is no field {path!r} to update."))
     for amount in (result.price, result.cost):

@@ -26,7 +26,7 @@ TOLD_BYTES = 4096
 """Of a status that goes over the wire. It travels as metadata, of which gRPC's clients take 8 KiB unless they say otherwise; with
 more they would see RESOURCE_EXHAUSTED instead of what happened."""
 _LONGEST = 300
-"""Characters of a text in such a status; a caller may have named anything."""
+"""Bytes of a text in such a status; a caller may have named anything."""
 _OPEN_SERVICES = ("/grpc.health.v1.", "/grpc.reflection.")
 
 door.let_pass(grpc.aio.AbortError, grpc.aio.UsageError)
@@ -141,7 +141,7 @@ def shortened(error: errors.GiposError) -> errors.GiposError:
     """The error itself, or one that says the same in few enough bytes for any client."""
     size = len(error.message.encode()) + sum(len(value.encode()) for value in error.facts.values())
     size += sum(_cost(violation) for violation in error.violations)
-    if size <= TOLD_BYTES and len(error.message) <= _LONGEST:
+    if size <= TOLD_BYTES and len(error.message.encode()) <= _LONGEST:
         return error
     told = type(error).__new__(type(error))
     facts = {name: _cut(value) for name, value in error.facts.items()}
@@ -169,7 +169,8 @@ def _cost(violation: errors.Violation) -> int:
 
 
 def _cut(text: str) -> str:
-    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
+    raw = text.encode()
+    return text if len(raw) <= _LONGEST else raw[:_LONGEST].decode(errors="ignore") + "…"
 
 
 async def refuse(context: Context, call: Call, error: errors.GiposError) -> NoReturn:

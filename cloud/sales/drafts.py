@@ -31,8 +31,11 @@ def violations(draft: Sale, now: datetime) -> Iterator[Violation]:
     if draft.channel and _WORD.fullmatch(draft.channel) is None:
         yield Violation("channel", "INVALID", 'channel is a short word in lower case, for example "pos" or "tokopedia".')
     yield from checks.day("business_date", draft.business_date)
-    if draft.HasField("sale_time") and draft.sale_time.ToDatetime(tzinfo=UTC) > now + timedelta(days=1):
-        yield Violation("sale_time", "OUT_OF_RANGE", "sale_time lies in the future.")
+    if draft.HasField("sale_time"):
+        if unreadable := list(checks.moment("sale_time", draft.sale_time)):
+            yield from unreadable
+        elif draft.sale_time.ToDatetime(tzinfo=UTC) > now + timedelta(days=1):
+            yield Violation("sale_time", "OUT_OF_RANGE", "sale_time lies in the future.")
     if not 1 <= len(draft.lines) <= MAX_LINES:
         yield Violation("lines", "REQUIRED" if not draft.lines else "TOO_MANY", f"A sale has 1 to {MAX_LINES} lines.")
     for index, line in enumerate(draft.lines[:MAX_LINES]):

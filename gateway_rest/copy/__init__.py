@@ -55,6 +55,11 @@ def advice(language: str, reason: str) -> str:
     return found
 
 
+def advised(language: str, reason: str, status: int) -> str:
+    """Title and advice as plain sentences."""
+    return f"{title(language, reason, status)}. {advice(language, reason)}".strip().replace("`", "")
+
+
 def violation(language: str, reason: str) -> str:
     """What a violation's reason means; empty for one we have no words for."""
     found: str = _TEXTS[language].get("violation", {}).get(reason, "")

@@ -26,12 +26,13 @@ _DESCRIPTION = """Sales, products, stock and customers of a merchant, as they ar
 * **Authentication**: `Authorization: Bearer gipos_test_…`, or `X-API-Key: gipos_test_…`, or an OAuth 2.0 access token.
 * **Money** is a whole number in the currency's minor unit (rupiah have none); **quantities** are decimal strings with at most
   three places, and requests may also send numbers.
-* **Null** in a request means: not given. What only the server sets (`id`, `etag`, times, totals) may be sent back; it is ignored.
+* **Null** in a request means: not given; in a PATCH it clears the field. What only the server sets (`id`, `etag`, times, totals)
+  may be sent back; it is ignored.
 * **Lists** come in pages: send `next_page_token` as `page_token` until it is empty.
 * **Part of an answer**: `?fields=products.id,products.name` on any call prints only these.
 * **Safe repeats**: send an `Idempotency-Key` with every POST; the same key gives the same answer for 30 days.
 * **Errors** are `application/problem+json` with a `reason` for programs, every invalid field in `errors`, and a `request_id`.
-  `Accept-Language: id` gives titles in Indonesian. All of them: [error reference](/docs/errors).
+  `Accept-Language: id` gives the texts in Indonesian. All of them: [error reference](/docs/errors).
 * **Limits**: every answer says in `RateLimit` what is left; 429 says in `Retry-After` when to go on.
 * **Every answer** carries `X-Request-Id`; send your own to find a request again in your logs and ours.
 * **Time limits**: a call may take 15 s; `X-Request-Timeout` (seconds) shortens that.

@@ -141,6 +141,9 @@ class RequestPlan:
         condition = headers.get(b"if-match")
         if condition is not None and self._changes:
             self._take_condition(condition.decode("latin-1").strip(), result, found)
+        if self._changes and headers.get(b"if-none-match") is not None:
+            # RFC 9110 §13.1.2 forbids the change when the condition fails, and nothing here could tell whether it does.
+            found.add(("If-None-Match",), "UNSUPPORTED", "is for reading only; use If-Match to guard a change")
         last = headers.get(b"last-event-id")
         if last and self._cursor:
             # An EventSource reconnects to the address it began with; the header is where it got to since.
@@ -164,7 +167,8 @@ class RequestPlan:
             if tag.isdecimal() and len(tag) < 19:
                 message.expected_version = int(tag)
             else:
-                found.add(("If-Match",), "INVALID_FORMAT", "must be a version, which is a whole number")
+                problem = 'must be the version of the level, for example "3"; the ETag of an answer is something else'
+                found.add(("If-Match",), "INVALID_FORMAT", problem)
         else:
             # A condition that nobody checks would be worse than none.
             found.add(("If-Match",), "UNSUPPORTED", "is not supported here; leave it out")

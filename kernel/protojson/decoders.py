@@ -18,6 +18,7 @@ from kernel.protojson.schemas import (
     assignment_text,
     enum_of,
     is_decimal,
+    is_number_asked_for,
     is_real_oneof,
     map_entry,
     message_of,
@@ -107,6 +108,11 @@ def _compile_message(descriptor: Descriptor, name: str) -> None:
         " for k, v in o.items():",
         f"  h = {name}_table.get(k) or {name}_other(k, o, p, c)",
         f"  if h is not None and ({taken}): h(m, v, p, c)",
+        *(
+            f" if o.get({field.name!r}, o.get({field.json_name!r})) is None: c.add((p, {field.name!r}), 'REQUIRED', 'is required')"
+            for field in descriptor.fields
+            if is_number_asked_for(field)
+        ),
         *([" c.depth -= 1"] if recursive else []),
     ]
     exec(compile("\n".join(lines), f"<protojson decoder of {descriptor.full_name}>", "exec"), _namespace)  # noqa: S102 (source made here from descriptors only)

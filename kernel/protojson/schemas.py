@@ -45,6 +45,16 @@ def is_plain_json(field: FieldDescriptor) -> bool:
     return bool(field.GetOptions().Extensions[common_pb2.plain_json])
 
 
+def is_number_asked_for(field: FieldDescriptor) -> bool:
+    """Whether the number must be given and the message could not tell 0 from nothing: then only the JSON can.
+
+    Other fields that must be given are the services' business; they see whether they are there.
+    """
+    if field.has_presence or field.is_repeated or field.cpp_type > FieldDescriptor.CPPTYPE_FLOAT:
+        return False
+    return bool(field.GetOptions().Extensions[common_pb2.required])
+
+
 def is_real_oneof(field: FieldDescriptor) -> bool:
     """Whether the field shares a oneof with others, and not only with itself as proto3 writes `optional`."""
     oneof = field.containing_oneof

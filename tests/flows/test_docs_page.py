@@ -142,6 +142,11 @@ def test_swagger_ui_draws_every_call_and_tries_one_with_a_key(browser: Browser, 
     said = browser.wait("document.querySelector('#operations-Account-getCaller .live-responses-table .response')?.innerText")
     assert re.match(r"200\s", said)
     assert '"tenant_name": "Toko Contoh"' in said
+    # A list is not filtered by examples before anybody asks for it.
+    browser.run("document.querySelector('#operations-Products-listProducts .opblock-summary-control').click()")
+    field = "#operations-Products-listProducts tr[data-param-name=category] input"
+    browser.wait(f"!!document.querySelector({json.dumps(field)})")
+    assert browser.run(f"document.querySelector({json.dumps(field)}).value") == ""
     assert_stays_at_home(browser, base)
     # The key lives as long as the page.
     assert browser.run("JSON.stringify(Object.entries(localStorage))").find(key) == -1

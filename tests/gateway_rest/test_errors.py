@@ -10,6 +10,7 @@ import pytest
 from google.protobuf import duration_pb2
 from google.rpc import error_details_pb2
 
+from gateway_rest import copy
 from gipos.v1 import catalog_pb2
 
 CODES = [
@@ -112,7 +113,18 @@ async def test_english_is_the_default_and_unknown_facts_leave_the_services_words
     async with rest("POST", "/api/v1/products", json={}, headers={"Accept-Language": "id"}) as answer:
         problem = await answer.json()
     assert problem["title"] == "Sudah dipakai"
-    assert problem["detail"] == "sku 'A' already belongs to product prd_1."
+    assert problem["detail"].startswith("Sudah dipakai. Pakai yang sudah ada, atau nilai lain.")
+    assert problem["detail"].endswith("(sku 'A' already belongs to product prd_1.)")
+
+
+async def test_what_is_wrong_with_a_field_is_said_in_the_callers_language(rest: Any) -> None:
+    async with rest("GET", "/api/v1/products?pagesize=1", headers={"Accept-Language": "id"}) as answer:
+        (error,) = (await answer.json())["errors"]
+    assert error == {
+        "field": "pagesize",
+        "reason": "UNKNOWN_FIELD",
+        "message": f'{copy.violation("id", "UNKNOWN_FIELD")} (there is no such field; did you mean "page_size"?)',
+    }
 
 
 async def test_metadata_goes_in_by_allow_list_only(cloud: Any, rest: Any) -> None:

@@ -100,6 +100,15 @@ async def test_if_none_match_spares_the_body(cloud: Any, rest: Any) -> None:
         assert answer.status == 200
 
 
+async def test_a_change_on_a_condition_that_nobody_checks_is_refused(cloud: Any, rest: Any) -> None:
+    cloud.answer("UpsertProduct", catalog_pb2.Product(id="prd_1", etag="7"))
+    headers = {"If-None-Match": "*"}
+    async with rest("PUT", "/api/v1/products/by-external-id/erp-1", json=PRODUCT, headers=headers) as answer:
+        (error,) = (await answer.json())["errors"]
+    assert answer.status == 400
+    assert (error["field"], error["reason"]) == ("If-None-Match", "UNSUPPORTED")
+
+
 async def test_a_stale_version_is_412_only_when_the_caller_asked_by_header(cloud: Any, rest: Any, refuse: Any) -> None:
     async def update(_request: Any, context: Any) -> Any:
         await refuse(context, grpc.StatusCode.ABORTED, "VERSION_CONFLICT", "Product prd_1 changed since you read it.")

@@ -64,6 +64,10 @@ MALFORMED = {
     "a method in lower case": b"get /e/search HTTP/1.1\r\n" + HOST + b"\r\n",
     "a version nobody speaks": b"GET /e/search HTTP/3.9\r\n" + HOST + b"\r\n",
     "HTTP/2 without asking": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    "a WebSocket with a body": b"GET /e/search HTTP/1.1\r\n"
+    + HOST
+    + b"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+    + b"Sec-WebSocket-Version: 13\r\nContent-Length: 5\r\n\r\nhello",
     "a tunnel": b"CONNECT x:443 HTTP/1.1\r\n" + HOST + b"\r\n",
     "TLS on a plain port": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\0" * 64,
     "noise": b"\xff\xfe\xfd garbage \r\n\r\n",

@@ -64,12 +64,14 @@ async def test_the_command_proves_a_database_and_an_export(shop: Any, database_u
     await admin.execute("SET session_replication_role = replica; UPDATE audit_entries SET actor_id = 'key_x' WHERE seq = 2")
     await admin.close()
     export.write_bytes(export.read_bytes().replace(b"products.create", b"products.delete", 2).replace(b"delete", b"create", 1))
-    (code, text), (file_code, file_text), (other_code, other_text) = await asyncio.gather(
+    (code, text), (misspelt_code, misspelt), (file_code, file_text), (other_code, other_text) = await asyncio.gather(
         run(data, database_url, "audit", "verify", "--tenant", shop.tenant_id),
+        run(data, database_url, "audit", "verify", "--tenant", shop.tenant_id + "x"),
         run(data, database_url, "audit", "verify", "--file", str(export)),
         run(tmp_path / "elsewhere", database_url, "audit", "verify"),
     )
     assert (code, "BROKEN at 2 " in text) == (1, True), text
+    assert (misspelt_code, "There is no merchant" in misspelt, "intact" in misspelt) == (2, True, False), misspelt
     assert (file_code, "BROKEN at 2 " in file_text) == (1, True), file_text
     assert (other_code, "was made with the secret key" in other_text) == (1, True), other_text
 

@@ -12,6 +12,7 @@ import grpc
 import pytest
 import sqlalchemy as sa
 from google.protobuf.field_mask_pb2 import FieldMask
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from cloud.accounts import api_keys
 from cloud.audit.recording import Recorder
@@ -246,6 +247,18 @@ async def test_the_trail_is_listed_by_filters_in_pages_exported_and_proved(shop:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await shop.audit.ListAuditEntries(ListAuditEntriesRequest(), metadata=nobody)
     assert caught.value.code() == grpc.StatusCode.PERMISSION_DENIED
+
+
+async def test_an_end_of_a_span_that_is_no_moment_is_refused(shop: Any) -> None:
+    for seconds in (2**62, -(2**62)):
+        moment = Timestamp(seconds=seconds)
+        for request in (ListAuditEntriesRequest(since=moment), ListAuditEntriesRequest(until=moment)):
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await shop.audit.ListAuditEntries(request, metadata=shop.auth)
+            assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await anext(aiter(shop.audit.ExportAuditEntries(ExportAuditEntriesRequest(since=moment), metadata=shop.auth)))
+        assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
 
 
 async def test_a_flood_of_refusals_is_bounded_and_an_end_stores_what_waits(database: Any, sql: Any) -> None:

@@ -81,6 +81,19 @@ async def test_patch_changes_what_is_named_and_put_clears_the_rest(shop: Any) ->
     assert await types(shop) == ["product.created", "product.updated", "product.updated"]
 
 
+async def test_a_mask_inside_the_price_leaves_the_rest_of_it(shop: Any) -> None:
+    product = await shop.product()
+    before = product.price.amount
+    currency = UpdateProductRequest(
+        product=Product(id=product.id, price=Money(currency="IDR")), update_mask=FieldMask(paths=["price.currency"])
+    )
+    assert (await shop.products.UpdateProduct(currency, metadata=shop.auth)).price.amount == before > 0
+    amount = UpdateProductRequest(
+        product=Product(id=product.id, price=Money(amount=1000)), update_mask=FieldMask(paths=["price.amount"])
+    )
+    assert (await shop.products.UpdateProduct(amount, metadata=shop.auth)).price == Money(amount=1000, currency="IDR")
+
+
 async def test_products_are_found_by_word_barcode_and_change(shop: Any) -> None:
     coffee = await shop.product("Kopi Susu Gula Aren", barcodes=[CODE])
     await shop.product("Teh Tawar")

@@ -7,6 +7,7 @@ from typing import Any
 
 import grpc
 import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
@@ -83,6 +84,7 @@ async def test_the_ledger_adds_up_to_the_stock(shop: Any) -> None:
 async def test_every_violation_of_a_bad_sale_is_listed(shop: Any) -> None:
     bad = Sale(
         business_date="2026-13-01",
+        sale_time=Timestamp(seconds=2**62),
         channel="Not A Word",
         lines=[SaleLine(quantity="0"), SaleLine(product_id="prd_x", quantity="1.2345", unit_price=Money(amount=-1))],
         tenders=[Tender(amount=Money(amount=5))],
@@ -92,6 +94,7 @@ async def test_every_violation_of_a_bad_sale_is_listed(shop: Any) -> None:
     assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
     assert violations(caught.value) == {
         "business_date": "INVALID_DATE",
+        "sale_time": "INVALID_TIME",
         "channel": "INVALID",
         "lines[0].product_id": "REQUIRED",
         "lines[0].quantity": "OUT_OF_RANGE",

@@ -19,10 +19,11 @@ from sandboxes.webhook_receiver import WebhookReceiver
 PROGRAM = """
 import asyncio, sys
 from cloud.platform.database import Database
+from cloud.platform.keyring import Keyring
 from cloud.webhooks.delivery import Dispatcher
 
 async def main():
-    database = Database(sys.argv[1], connections=4)
+    database = Database(sys.argv[1], connections=4, keyring=Keyring([bytes.fromhex(sys.argv[3])]))
     await Dispatcher(database, private_addresses=True, lease_seconds=float(sys.argv[2])).run()
 
 asyncio.run(main())
@@ -30,8 +31,8 @@ asyncio.run(main())
 
 
 @asynccontextmanager
-async def dispatcher_process(url: str, lease_seconds: float = 60) -> AsyncIterator[asyncio.subprocess.Process]:
-    process = await asyncio.create_subprocess_exec(sys.executable, "-c", PROGRAM, url, str(lease_seconds))
+async def dispatcher_process(url: str, key: bytes, lease_seconds: float = 60) -> AsyncIterator[asyncio.subprocess.Process]:
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", PROGRAM, url, str(lease_seconds), key.hex())
     try:
         yield process
     finally:
@@ -40,10 +41,12 @@ async def dispatcher_process(url: str, lease_seconds: float = 60) -> AsyncIterat
         await process.wait()
 
 
-async def test_what_a_killed_dispatcher_had_taken_is_delivered_by_the_next(bench: Any, database_url: str) -> None:
+async def test_what_a_killed_dispatcher_had_taken_is_delivered_by_the_next(
+    bench: Any, database_url: str, secret_key: bytes
+) -> None:
     await bench.subscribe()
     published = await bench.publish(10)
-    async with dispatcher_process(database_url) as process:
+    async with dispatcher_process(database_url, secret_key) as process:
         await bench.until("SELECT 1 FROM deliveries HAVING min(status) = 2")
         bench.receiver.faults.delay = 0.5
         published += await bench.publish(30)
@@ -63,12 +66,12 @@ async def test_what_a_killed_dispatcher_had_taken_is_delivered_by_the_next(bench
     assert await bench.rows("SELECT count(*) FROM delivery_attempts") == [(40,)]
 
 
-async def test_a_dispatcher_that_hangs_loses_its_leases_when_they_end(bench: Any, database_url: str) -> None:
+async def test_a_dispatcher_that_hangs_loses_its_leases_when_they_end(bench: Any, database_url: str, secret_key: bytes) -> None:
     """It is alive, so its lock is held; only the time of the lease helps. When it wakes up, it changes nothing."""
     await bench.subscribe()
     published = await bench.publish(4)
     bench.receiver.faults.delay = 1.0
-    async with dispatcher_process(database_url, lease_seconds=2) as process:
+    async with dispatcher_process(database_url, secret_key, lease_seconds=2) as process:
         await bench.until("SELECT 1 FROM deliveries WHERE leased_until IS NOT NULL HAVING count(*) = 4")
         process.send_signal(signal.SIGSTOP)
         bench.receiver.faults.delay = 0.0
@@ -87,11 +90,11 @@ async def test_a_dispatcher_that_hangs_loses_its_leases_when_they_end(bench: Any
     assert set(accepted) == {*published, late}
 
 
-async def test_leases_of_a_living_dispatcher_are_left_alone(bench: Any, database_url: str) -> None:
+async def test_leases_of_a_living_dispatcher_are_left_alone(bench: Any, database_url: str, secret_key: bytes) -> None:
     await bench.subscribe()
     await bench.publish(4)
     bench.receiver.faults.delay = 2.5  # longer than two looks of the other one
-    async with dispatcher_process(database_url), bench.dispatching(limits=None):
+    async with dispatcher_process(database_url, secret_key), bench.dispatching(limits=None):
         await bench.until("SELECT 1 FROM deliveries HAVING min(status) = 2")
     assert [delivery.duplicate for delivery in bench.receiver.deliveries] == [False] * 4
 
