@@ -109,7 +109,8 @@ def _compile_message(descriptor: Descriptor, name: str) -> None:
         f"  h = {name}_table.get(k) or {name}_other(k, o, p, c)",
         f"  if h is not None and ({taken}): h(m, v, p, c)",
         *(
-            f" if o.get({field.name!r}, o.get({field.json_name!r})) is None: c.add((p, {field.name!r}), 'REQUIRED', 'is required')"
+            f" if o.get({field.name!r}, o.get({field.json_name!r})) is None:"
+            f" c.add((p, {field.name!r}), 'REQUIRED', 'is required')"
             for field in descriptor.fields
             if is_number_asked_for(field)
         ),
