@@ -22,7 +22,7 @@ from gipos.v1.catalog_pb2 import ListProductsRequest, ListProductsResponse
 from kernel.errors import Invalid, NotFound
 from kernel.ids import is_id
 
-KEPT_BYTES = 16 * 1024 * 1024
+KEPT_BYTES = 8 * 1024 * 1024
 KEPT_PAGES = 200
 """Of up to 200 products each; some 16 MB at the very most, a tenth of that as a rule."""
 KEPT_SECONDS = 3600.0

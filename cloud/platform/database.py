@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
+import structlog
 from google.protobuf.message import Message
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import DBAPIError
@@ -29,6 +30,8 @@ from kernel import business_days
 from kernel.errors import Busy, Unreachable
 from kernel.event_types import EventType
 from kernel.ids import new_id
+
+logger = structlog.get_logger()
 
 metadata = sa.MetaData()
 """Every table of every feature hangs on this, each declared in its feature's tables.py."""
@@ -159,9 +162,7 @@ class Database:
                     tx.heads = await log.append(tx, tenant_id, tx.events)
         if entries:
             trail.committed()
-        if tx.heads:
-            for announce in self._after_commit:
-                announce(tx)
+        self._announce(tx)
 
     @asynccontextmanager
     async def together(self, tenant_id: str) -> AsyncIterator[SharedTransaction]:
@@ -182,9 +183,17 @@ class Database:
                 tx.heads = await log.append(tx, tenant_id, tx.events)
         for call, _ in tx.entries:
             call.is_recorded = True
-        if tx.heads:
-            for announce in self._after_commit:
+        self._announce(tx)
+
+    def _announce(self, tx: Transaction | SharedTransaction) -> None:
+        """Tells those who wait. It is committed: a failure here must not look like a failed change, or it would be made again."""
+        if not tx.heads:
+            return
+        for announce in self._after_commit:
+            try:
                 announce(tx)
+            except Exception:
+                logger.exception("not_announced", tenant_id=tx.tenant_id)  # the poll finds it within a second
 
     @asynccontextmanager
     async def snapshot(self, tenant_id: str) -> AsyncIterator[AsyncConnection]:

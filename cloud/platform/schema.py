@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
+import asyncpg
 import sqlalchemy as sa
+import structlog
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from cloud.platform.database import driver_url
 
+logger = structlog.get_logger()
+
 MIGRATIONS = Path(__file__).parent / "migrations"
+STARTING_SECONDS = 60.0
+PAUSE_SECONDS = 0.5
+_STARTING = "57P03"
 _LOCK = 7_460_118
 """Any number of ours; it names the advisory lock that migrations hold."""
 
@@ -20,7 +29,20 @@ def newest() -> str:
 
 
 async def migrate(url: str) -> bool:
-    """Runs what is missing; whether there was anything to do."""
+    """Runs what is missing; whether there was anything to do. Waits for a server that is starting, a minute at most."""
+    deadline = asyncio.get_running_loop().time() + STARTING_SECONDS
+    while True:
+        try:
+            return await _migrate(url)
+        except (DBAPIError, asyncpg.CannotConnectNowError) as error:
+            state = getattr(getattr(error, "orig", error), "sqlstate", "")
+            if state != _STARTING or asyncio.get_running_loop().time() > deadline:
+                raise
+        logger.info("database_is_starting")
+        await asyncio.sleep(PAUSE_SECONDS)  # a server tells nobody when it is ready
+
+
+async def _migrate(url: str) -> bool:
     engine = create_async_engine(driver_url(url), pool_size=1)
     try:
         async with engine.begin() as connection:

@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 
-MOST_BYTES = 16 * 1024 * 1024
+MOST_BYTES = 8 * 1024 * 1024
 """What all that is kept may weigh. Beyond it everything is forgotten: what is in use is back at once, and nothing is counted."""
 
 _kept_bytes = 0
