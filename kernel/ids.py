@@ -6,8 +6,8 @@ start, so that ids made by one process in one millisecond stay in order). Nobody
 
 from __future__ import annotations
 
+import os
 import re
-import secrets
 import threading
 import time
 
@@ -16,9 +16,34 @@ PATTERN = re.compile(r"[a-z]{2,4}_[0-9a-hjkmnp-tv-z]{26}")
 
 _PAIRS = [first + second for first in ALPHABET for second in ALPHABET]
 _RANDOM_BITS = 82
+_POOL_BYTES = 4096
 _lock = threading.Lock()
 _last_millisecond = 0
 _last_tail = 0
+
+
+class _Pool:
+    """Random bits of the system, fetched in bulk: asking it for each id costs more than all the rest of one."""
+
+    __slots__ = ("_bytes", "_used")
+
+    def __init__(self) -> None:
+        self.forget()
+
+    def bits(self, count: int) -> int:
+        size = (count + 7) // 8
+        if self._used + size > len(self._bytes):
+            self._bytes, self._used = os.urandom(_POOL_BYTES), 0
+        self._used += size
+        return int.from_bytes(self._bytes[self._used - size : self._used]) >> (size * 8 - count)
+
+    def forget(self) -> None:
+        """For a process that was forked: what is left belongs to its parent."""
+        self._bytes, self._used = b"", 0
+
+
+_pool = _Pool()
+os.register_at_fork(after_in_child=_pool.forget)
 
 
 def new_id(prefix: str) -> str:
@@ -27,12 +52,12 @@ def new_id(prefix: str) -> str:
     with _lock:
         millisecond = time.time_ns() // 1_000_000
         if millisecond > _last_millisecond:
-            tail = secrets.randbits(_RANDOM_BITS)
+            tail = _pool.bits(_RANDOM_BITS)
         else:
             # Same millisecond (or a clock that went back): step forward by a random amount, so ids stay unguessable.
-            millisecond, tail = _last_millisecond, _last_tail + 1 + secrets.randbits(30)
+            millisecond, tail = _last_millisecond, _last_tail + 1 + _pool.bits(30)
             if tail >> _RANDOM_BITS:
-                millisecond, tail = millisecond + 1, secrets.randbits(_RANDOM_BITS)
+                millisecond, tail = millisecond + 1, _pool.bits(_RANDOM_BITS)
         _last_millisecond, _last_tail = millisecond, tail
     # Two characters at a time, spelled out: ids are made by the dozen for each sale.
     high, low = millisecond << 22 | tail >> 60, tail & 0xFFF_FFFF_FFFF_FFFF

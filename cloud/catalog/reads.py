@@ -32,7 +32,7 @@ PLAIN = {"page_size", "page_token"}
 
 # See migration 0007: the functions set the tenant, so these run as single statements inside the fence.
 _STATES = "SELECT tenant_id, id, version, written FROM product_states($1, $2)"
-_PAGES = "SELECT place, id, version, written FROM product_pages($1, $2, $3)"
+_PAGES = "SELECT place, states FROM product_pages($1, $2, $3)"
 
 _TABLE = products.c
 _WRITTEN: sa.Label[int] = sa.literal_column("products.xmin").label("written")
@@ -56,7 +56,7 @@ class ProductReads:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._elements: Elements[ProductKey] = Elements(KEPT_BYTES)
-        self._last: dict[PageKey, tuple[list[tuple[str, Stamp]], Printed, float]] = {}
+        self._last: dict[PageKey, tuple[str, Printed, float]] = {}
         """The last page of a kind, the states of the rows it was made of, and how long it may be used."""
         self._pages = Pages(ListProductsResponse, "products")
         self._one: Coalescer[ProductKey, Printed] = Coalescer(self._find, most=500, at_once=1)
@@ -108,9 +108,9 @@ class ProductReads:
 
     async def _list(self, keys: list[PageKey]) -> Mapping[PageKey, Printed]:
         tenants, befores, sizes = [key[0] for key in keys], [key[1] for key in keys], [key[2] + 1 for key in keys]
-        states: list[list[tuple[str, Stamp]]] = [[] for _ in keys]
-        for place, product_id, version, written in await self._database.statements.fetch(_PAGES, tenants, befores, sizes):
-            states[place - 1].append((product_id, (version, written)))
+        states = [""] * len(keys)
+        for place, text in await self._database.statements.fetch(_PAGES, tenants, befores, sizes):
+            states[place - 1] = text or ""
         pages: dict[PageKey, Printed] = {}
         now = asyncio.get_running_loop().time()
         for key, asked in zip(keys, states, strict=True):
@@ -119,7 +119,7 @@ class ProductReads:
             if kept is not None and kept[0] == asked and now < kept[2]:
                 pages[key] = kept[1]
                 continue
-            rows = asked
+            rows = _states(asked)
             elements = [self._elements.find((tenant_id, product_id), stamp) for product_id, stamp in rows[:size]]
             if None in elements:
                 # Read in one piece, so that the page is of one moment.
@@ -128,7 +128,7 @@ class ProductReads:
             pages[key] = page = self._made(key, [product_id for product_id, _ in rows], elements)
             if len(self._last) >= KEPT_PAGES:
                 self._last.clear()
-            self._last[key] = (rows, page, now + KEPT_SECONDS)
+            self._last[key] = (_text(rows), page, now + KEPT_SECONDS)
         return pages
 
     async def _read_page(self, connection: AsyncConnection, key: PageKey) -> tuple[list[tuple[str, Stamp]], list[Printed | None]]:
@@ -152,3 +152,14 @@ class ProductReads:
         element = printed(to_proto(row))
         self._elements.keep((tenant_id, row.id), (row.version, row.written), element)
         return element
+
+
+def _states(text: str) -> list[tuple[str, Stamp]]:
+    """What product_pages says of a page."""
+    rows = (row.split(" ") for row in text.split(",") if row)
+    return [(product_id, (int(version), int(written))) for product_id, version, written in rows]
+
+
+def _text(states: Sequence[tuple[str, Stamp]]) -> str:
+    """The same as product_pages says it."""
+    return ",".join(f"{product_id} {version} {written}" for product_id, (version, written) in states)

@@ -41,6 +41,7 @@ SETTINGS: Final = {
     "port": str(PORT),
     "max_connections": "200",
     "shared_buffers": "64MB",
+    "autovacuum_naptime": "10s",  # a catalogue that was just imported must not be planned for as if it were empty for a minute
     "fsync": "on",
     "synchronous_commit": "on",
     "full_page_writes": "on",

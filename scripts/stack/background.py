@@ -18,7 +18,9 @@ def launch(layout: Layout, arguments: list[str]) -> int:
     """
     try:
         layout.logs.mkdir(parents=True, exist_ok=True)
-        log = (layout.logs / "supervisor.log").open("ab")
+        path = layout.logs / "supervisor.log"
+        log = path.open("ab")
+        path.chmod(0o600)  # what is shown at the start names the API key
     except OSError as error:
         print(
             f"The data folder {layout.data} cannot be used ({error.strerror}); choose another place with --data.", file=sys.stderr

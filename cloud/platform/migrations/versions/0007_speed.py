@@ -13,11 +13,13 @@ down_revision = "0006"
 branch_labels = None
 depends_on = None
 
+# The settings: until a table that has just grown is analysed, PostgreSQL believes it small, sorts it whole for each page, and keeps
+# that plan. There is one right way to read these, the primary key.
 # A row is known by its version and by the transaction that wrote it (xmin): together they name what is stored exactly.
 STATES = """
 CREATE FUNCTION product_states(tenants text[], ids text[])
 RETURNS TABLE (tenant_id text, id text, version bigint, written xid)
-LANGUAGE plpgsql VOLATILE SECURITY INVOKER AS $$
+LANGUAGE plpgsql VOLATILE SECURITY INVOKER SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off AS $$
 DECLARE
     tenant text;
 BEGIN
@@ -30,10 +32,11 @@ BEGIN
     END LOOP;
 END $$
 """
+# A page answers one text, the states of its rows: a thousand small values would cost the driver more than all the rest.
 PAGES = """
 CREATE FUNCTION product_pages(tenants text[], befores text[], sizes integer[])
-RETURNS TABLE (place integer, id text, version bigint, written xid)
-LANGUAGE plpgsql VOLATILE SECURITY INVOKER AS $$
+RETURNS TABLE (place integer, states text)
+LANGUAGE plpgsql VOLATILE SECURITY INVOKER SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off AS $$
 DECLARE
     number integer;
 BEGIN
@@ -41,14 +44,18 @@ BEGIN
         PERFORM set_config('gipos.tenant_id', tenants[number], true);
         IF befores[number] = '' THEN
             RETURN QUERY
-                SELECT number, p.id, p.version, p.xmin FROM products p
-                WHERE p.tenant_id = tenants[number] AND p.deleted_at IS NULL
-                ORDER BY p.id DESC LIMIT sizes[number];
+                SELECT number, string_agg(concat_ws(' ', s.id, s.version, s.written), ',' ORDER BY s.id DESC) FROM (
+                    SELECT p.id, p.version, p.xmin AS written FROM products p
+                    WHERE p.tenant_id = tenants[number] AND p.deleted_at IS NULL
+                    ORDER BY p.id DESC LIMIT sizes[number]
+                ) AS s;
         ELSE
             RETURN QUERY
-                SELECT number, p.id, p.version, p.xmin FROM products p
-                WHERE p.tenant_id = tenants[number] AND p.deleted_at IS NULL AND p.id < befores[number]
-                ORDER BY p.id DESC LIMIT sizes[number];
+                SELECT number, string_agg(concat_ws(' ', s.id, s.version, s.written), ',' ORDER BY s.id DESC) FROM (
+                    SELECT p.id, p.version, p.xmin AS written FROM products p
+                    WHERE p.tenant_id = tenants[number] AND p.deleted_at IS NULL AND p.id < befores[number]
+                    ORDER BY p.id DESC LIMIT sizes[number]
+                ) AS s;
         END IF;
     END LOOP;
 END $$
