@@ -28,7 +28,8 @@ class _Pool:
     __slots__ = ("_bytes", "_used")
 
     def __init__(self) -> None:
-        self.forget()
+        self._bytes = b""
+        self._used = 0
 
     def bits(self, count: int) -> int:
         size = (count + 7) // 8
@@ -39,7 +40,8 @@ class _Pool:
 
     def forget(self) -> None:
         """For a process that was forked: what is left belongs to its parent."""
-        self._bytes, self._used = b"", 0
+        self._bytes = b""
+        self._used = 0
 
 
 _pool = _Pool()

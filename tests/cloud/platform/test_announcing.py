@@ -11,7 +11,7 @@ from kernel.event_types import PRODUCT_CREATED
 
 
 async def test_a_failure_to_tell_is_not_a_failure_of_the_change(database: Database, sql: Any) -> None:
-    told = []
+    told: list[Any] = []
 
     def fail(_tx: Any) -> None:
         raise LookupError("nobody there")
