@@ -172,15 +172,13 @@ def _contenders(url: str, folder: Path, environment: dict[str, str]) -> Iterator
         ]
 
 
-def _fill(contenders: list[Contender], merchant: Merchant) -> None:
-    """Imports the products and writes down what each contender is asked."""
-    rest = contenders[0].port
-    numbers = random.Random(20261123)  # noqa: S311 (the same catalogue every time)
+def _import(port: int, key: str, count: int, numbers: random.Random) -> None:
+    """So many products, the same each time."""
     first, second = (
         ("Kopi", "Teh", "Susu", "Roti", "Mi", "Sabun", "Beras", "Gula"),
         ("Kapal", "Melati", "Segar", "Manis", "Goreng"),
     )
-    for start in range(0, PRODUCTS, 500):
+    for start in range(0, count, 500):
         items = [
             {
                 "product": {
@@ -192,11 +190,17 @@ def _fill(contenders: list[Contender], merchant: Merchant) -> None:
                     "cost": {"amount": 900},
                 }
             }
-            for number in range(start, start + 500)
+            for number in range(start, min(start + 500, count))
         ]
-        answer = _ask(rest, merchant.key, "POST", "/api/v1/products:import", {"items": items})
+        answer = _ask(port, key, "POST", "/api/v1/products:import", {"items": items})
         if answer["failed"]:
             raise RuntimeError(f"The products cannot be imported: {answer['results'][0]}")
+
+
+def _fill(contenders: list[Contender], merchant: Merchant) -> None:
+    """Imports the products and writes down what each contender is asked."""
+    numbers = random.Random(20261123)  # noqa: S311 (the same catalogue every time)
+    _import(contenders[0].port, merchant.key, PRODUCTS, numbers)
     for contender in contenders:
         tokens, ids = [""], []
         while len(tokens) <= 20:
@@ -302,13 +306,19 @@ def _rounds(contenders: list[Contender]) -> dict[str, dict[str, list[float]]]:
 
 
 def _alone(ours: Contender, merchants: list[Merchant]) -> dict[str, Any]:
-    """What only concerns us: the tail with 100 at once, ten merchants at once, memory."""
+    """What only concerns us: the tail with 100 at once, ten merchants with 100 each (a page, nine products), memory."""
     tail = _load(ours, [ours.requests["get"]], 200, connections=100, seconds=4)
     mixed = [request for work in ("get", "get", "list", "get") for request in ours.requests[work][:20]]
     tail_mixed = _load(ours, [mixed], 200, connections=100, seconds=4)
-    groups = [
-        [_request(one.key, "GET", "/api/v1/products?page_size=50"), _request(one.key, "GET", "/api/v1/me")] for one in merchants
-    ]
+    numbers = random.Random(10)  # noqa: S311 (as above)
+    groups = []
+    for one in merchants:
+        if one is not merchants[0]:
+            _import(ours.port, one.key, 100, numbers)
+        listing = "/api/v1/products?page_size=50"
+        ids = [product["id"] for product in _ask(ours.port, one.key, "GET", listing)["products"]]
+        targets = [listing, *(f"/api/v1/products/{product_id}" for product_id in ids[:9])]
+        groups.append([_request(one.key, "GET", target) for target in targets])
     ten = _load(ours, groups, 200, connections=1_000, seconds=6)
     return {
         "get_100_at_once": tail,
