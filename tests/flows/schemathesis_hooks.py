@@ -21,6 +21,7 @@ BEYOND_SCHEMA = {
         "INVALID_ORIGIN",
     ),
     *("INSUFFICIENT", "OVERPAID", "INVALID_CHARACTER"),
+    "MORE_VIOLATIONS",  # says only that the list of the others was cut
 }
 """Reasons that no schema can state."""
 BETWEEN_FIELDS = {
