@@ -16,6 +16,8 @@ import structlog
 
 from kernel.loglines import Lines, LineWriter
 
+_logger = structlog.get_logger()
+
 
 class _Nowhere:
     """The end of structlog's chain: the lines are written already."""
@@ -26,12 +28,33 @@ class _Nowhere:
     info = warning = error = critical = exception = debug = msg
 
 
+def _by_structlog(event: dict[str, Any]) -> None:
+    _logger.info(event.pop("event"), **event)
+
+
+_note: Callable[[dict[str, Any]], None] = _by_structlog
+
+
+def note(event: dict[str, Any]) -> None:
+    """Logs what every request logs, the short way once there is one. The dict is used up."""
+    _note(event)
+
+
+def share(writer: LineWriter) -> None:
+    """Lets requests be noted where the rest of the process logs."""
+    global _note  # noqa: PLW0603 (one process, one log)
+    _note = writer.note
+
+
 def configure(level: int = logging.INFO) -> None:
     """Sets up structlog, and routes what libraries log to the same place. Lines are written several at a time, soon."""
     lines = Lines(_write, _later)
     atexit.register(lines.flush)
+    writer = LineWriter(lines, {})
+    if level <= logging.INFO:
+        share(writer)
     structlog.configure(
-        processors=[LineWriter(lines, {})],
+        processors=[writer],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=lambda *_: _Nowhere(),
         cache_logger_on_first_use=True,

@@ -25,9 +25,10 @@ def main(arguments: list[str] | None = None) -> int:
     from cloud.platform.cluster import DatabaseFailed
     from cloud.platform.keyring import KeysUnusable
     from cloud.settings import Settings
+    from gateway_rest import logs
     from host import serving
 
-    telemetry.configure("host")
+    logs.share(telemetry.configure("host"))
     grpc_host, grpc_port = given.pop("grpc_host", ""), given.pop("grpc_port")
     settings = Settings()
     try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Callable, Mapping, MutableMapping
+from datetime import UTC, datetime
 from typing import Any
 
 import orjson
@@ -55,24 +56,10 @@ class Lines:
             self._write(b"\n".join(lines))
 
 
-class Clock:
-    """The time as ISO 8601 in UTC with microseconds; the part down to the second is made once a second."""
-
-    def __init__(self, nanoseconds: Callable[[], int] = time.time_ns) -> None:
-        self._nanoseconds = nanoseconds
-        self._second = -1
-        self._text = ""
-
-    def now(self) -> str:
-        """For example "2026-11-23T14:35:28.012345Z"."""
-        second, rest = divmod(self._nanoseconds(), 1_000_000_000)
-        if second != self._second:
-            self._second, self._text = second, time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
-        return f"{self._text}.{rest // 1000:06d}Z"
-
-
 class LineWriter:
     """What structlog calls last: makes the line and hands it on. Takes the place of a chain of processors.
+
+    What every call writes goes to `note` directly: structlog's way here costs five times the line itself.
 
     Args:
         lines: Where to.
@@ -82,23 +69,31 @@ class LineWriter:
     def __init__(self, lines: Lines, always: Mapping[str, Any]) -> None:
         self._lines = lines
         self._always = dict(always)
-        self._clock = Clock()
 
     def __call__(self, _logger: object, level: str, event: MutableMapping[str, Any]) -> str:
         """One event."""
         event.update(self._always)
         event["level"] = level
-        event["timestamp"] = self._clock.now()
         failure = event.pop("exc_info", None)
         if failure:
             event["exception"] = _text_of(failure)
-        try:
-            line = orjson.dumps(event, default=str)
-        except orjson.JSONEncodeError:
-            # A lone surrogate, a number beyond 64 bits: whatever it is, the line must not be lost, nor anything fail for it.
-            line = orjson.dumps({str(name): repr(value) for name, value in event.items()})
-        self._lines.add(line, is_urgent=level in _URGENT)
+        self._lines.add(_line(event), is_urgent=level in _URGENT)
         return ""
+
+    def note(self, event: dict[str, Any]) -> None:
+        """One event of level info, with its name as `event`. The dict belongs to the line from here on."""
+        event.update(self._always)
+        event["level"] = "info"
+        self._lines.add(_line(event), is_urgent=False)
+
+
+def _line(event: MutableMapping[str, Any]) -> bytes:
+    event["timestamp"] = datetime.now(UTC)
+    try:
+        return orjson.dumps(event, default=str, option=orjson.OPT_UTC_Z)
+    except orjson.JSONEncodeError:
+        # A lone surrogate, a number beyond 64 bits: whatever it is, the line must not be lost, nor anything fail for it.
+        return orjson.dumps({str(name): repr(value) for name, value in event.items()})
 
 
 def _text_of(failure: object) -> str:

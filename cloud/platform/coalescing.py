@@ -13,6 +13,7 @@ from typing import Generic, TypeVar
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 C = TypeVar("C")
+LONGEST_GATHER_SECONDS = 0.003
 
 
 class Coalescer(Generic[K, V]):
@@ -22,42 +23,63 @@ class Coalescer(Generic[K, V]):
         answer: Answers several distinct questions at once; those it leaves out are answered by None.
         most: How many questions go out together.
         at_once: How many such bundles may be under way.
+        gather: Seconds that a bundle waits behind the beginning of the last one for each question of it: one question alone waits
+            for nobody, of many each bundle carries many.
     """
 
-    def __init__(self, answer: Callable[[list[K]], Awaitable[Mapping[K, V]]], *, most: int, at_once: int) -> None:
+    def __init__(
+        self, answer: Callable[[list[K]], Awaitable[Mapping[K, V]]], *, most: int, at_once: int, gather: float = 0.0
+    ) -> None:
         self._answer = answer
+        self._gather = gather
+        self._next_at = 0.0
         self._most = most
         self._at_once = at_once
         self._waiting: dict[K, list[asyncio.Future[V | None]]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_due = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        """Kept: until Python 3.12 asking which loop runs is a system call."""
 
     async def ask(self, question: K) -> V | None:
         """The answer; raises what answering raised."""
-        loop = asyncio.get_running_loop()
+        loop = self._loop
+        if loop is None:
+            loop = self._loop = asyncio.get_running_loop()
         future: asyncio.Future[V | None] = loop.create_future()
         self._waiting.setdefault(question, []).append(future)
         if not self._is_due and len(self._tasks) < self._at_once:
-            self._is_due = True
-            # At the end of this turn of the loop: whatever else has arrived in the same turn goes along.
-            loop.call_soon(self._go, context=Context())
+            self._soon(loop)
         return await future
+
+    def _soon(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._is_due = True
+        wait = self._next_at - loop.time() if self._gather else 0.0
+        # At the end of this turn of the loop at the soonest: whatever else has arrived in the same turn goes along.
+        if wait <= 0:
+            loop.call_soon(self._go, context=Context())
+        else:
+            loop.call_later(wait, self._go, context=Context())
 
     def _go(self) -> None:
         self._is_due = False
         if not self._waiting:
             return
+        loop = asyncio.get_running_loop()
         if len(self._waiting) <= self._most:
             bundle, self._waiting = self._waiting, {}
         else:
             bundle = {question: self._waiting.pop(question) for question in list(self._waiting)[: self._most]}
-        task = asyncio.get_running_loop().create_task(self._run(bundle), context=Context())
+        if self._gather:
+            self._next_at = loop.time() + min(self._gather * len(bundle), LONGEST_GATHER_SECONDS)
+        task = loop.create_task(self._run(bundle), context=Context())
         self._tasks.add(task)
         task.add_done_callback(self._done)
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        self._go()
+        if self._waiting and not self._is_due:
+            self._soon(task.get_loop())
 
     async def _run(self, bundle: dict[K, list[asyncio.Future[V | None]]]) -> None:
         failure: BaseException | None = None

@@ -8,8 +8,9 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from functools import partial
 from typing import Any, Protocol
 
 import structlog
@@ -56,15 +57,14 @@ class Door:
     ) -> None:
         self._authenticate = authenticate
         self._gates = tuple(gates)
-        self._log = logger.bind()
-        """Bound once: finding the configuration again costs as much as a line."""
+        self._inwards = tuple(gate.unary for gate in reversed(self._gates))
         self._witness = witness
         self._hold = hold
 
-    def arrive(self, method: str, metadata: Mapping[str, str], address: str) -> Call:
-        """Notes a call that has arrived; the code that serves it finds it by `calls.call()`."""
+    def arrive(self, method: str, metadata: dict[str, str], address: str) -> Call:
+        """Notes a call that has arrived, metadata and all; the code that serves it finds it by `calls.call()`."""
         given = metadata.get("x-request-id", "")
-        call = Call(method, dict(metadata), address, given if _REQUEST_ID.fullmatch(given) else new_id("req"))
+        call = Call(method, metadata, address, given if _REQUEST_ID.fullmatch(given) else new_id("req"))
         calls.current.set(call)
         telemetry.request_id.set(call.request_id)
         return call
@@ -79,7 +79,10 @@ class Door:
         outcome = "OK"
         try:
             call.caller = await self._authenticate(call)
-            return await self._through(0, call, inner, request, context)
+            serve: Serve = partial(_serve, call, inner, request, context)
+            for gate in self._inwards:
+                serve = partial(gate, call, serve)
+            return await serve()
         except errors.GiposError as error:
             outcome = error.reason
             if self._witness is not None:
@@ -98,21 +101,16 @@ class Door:
                 self._witness(call, failure)
             raise failure from error
         finally:
-            self._log.info(
-                "rpc",
-                method=call.method,
-                outcome=outcome,
-                ms=round((time.perf_counter() - started) * 1000, 1),
-                tenant_id=call.caller.tenant_id if call.caller else "",
+            telemetry.note(
+                {
+                    "event": "rpc",
+                    "method": call.method,
+                    "outcome": outcome,
+                    "ms": round((time.perf_counter() - started) * 1000, 1),
+                    "tenant_id": call.caller.tenant_id if call.caller else "",
+                    "request_id": call.request_id,
+                }
             )
-
-    async def _through(
-        self, index: int, call: Call, inner: Callable[[Any, Any], Awaitable[Any]], request: Any, context: Any
-    ) -> Any:
-        if index == len(self._gates):
-            call.request = request
-            return await inner(request, context)
-        return await self._gates[index].unary(call, lambda: self._through(index + 1, call, inner, request, context))
 
     async def stream(
         self, call: Call, inner: Callable[[Any, Any], AsyncIterator[Any]], request: Any, context: Any
@@ -138,6 +136,11 @@ class Door:
             raise unexpected(call.method, error) from error
         finally:
             logger.info("stream_closed", method=call.method)
+
+
+def _serve(call: Call, inner: Callable[[Any, Any], Awaitable[Any]], request: Any, context: Any) -> Awaitable[Any]:
+    call.request = request
+    return inner(request, context)
 
 
 _PASSING: list[type[BaseException]] = []

@@ -84,15 +84,15 @@ class LocalServer:
         """Whether somebody answers this method."""
         return path in self._handlers
 
-    def unary(self, path: str) -> Callable[[Any, Mapping[str, str], float], Any]:
-        """The callable of a unary method: request, metadata and seconds to an Answered.
+    def unary(self, path: str) -> Callable[[Any, dict[str, str], float], Any]:
+        """The callable of a unary method: request, metadata and seconds to an Answered. The metadata belongs to the call then.
 
         The callable raises Refused, Expired and Stopped. Cancelling its task cancels the service.
         """
         inner = self._handlers[path].unary_unary
         door, deadlines = self._door, self._deadlines
 
-        async def call(request: Any, metadata: Mapping[str, str], seconds: float) -> Answered:
+        async def call(request: Any, metadata: dict[str, str], seconds: float) -> Answered:
             if not self.is_serving:
                 raise Stopped
             # The task may make other calls after this one: what the door notes for services ends with the call.
@@ -114,11 +114,11 @@ class LocalServer:
 
         return call
 
-    def stream(self, path: str) -> Callable[[Any, Mapping[str, str]], LocalStream]:
+    def stream(self, path: str) -> Callable[[Any, dict[str, str]], LocalStream]:
         """The callable of a server-streaming method: request and metadata to a stream."""
         inner = self._handlers[path].unary_stream
 
-        def call(request: Any, metadata: Mapping[str, str]) -> LocalStream:
+        def call(request: Any, metadata: dict[str, str]) -> LocalStream:
             if not self.is_serving:
                 raise Stopped
             stream = LocalStream(self._door, path, inner, request, metadata)
@@ -148,7 +148,7 @@ class LocalStream:
         path: str,
         inner: Callable[[Any, Any], AsyncIterator[Any]],
         request: Any,
-        metadata: Mapping[str, str],
+        metadata: dict[str, str],
     ) -> None:
         self._context = LocalContext()
         self._messages: asyncio.Queue[Any] = asyncio.Queue(1)
@@ -210,7 +210,7 @@ class LocalStream:
         path: str,
         inner: Callable[[Any, Any], AsyncIterator[Any]],
         request: Any,
-        metadata: Mapping[str, str],
+        metadata: dict[str, str],
     ) -> None:
         call = door.arrive(path, metadata, _address_of(metadata))
         try:
@@ -239,10 +239,15 @@ class _Deadlines:
     def __init__(self) -> None:
         self._calls: set[_Deadline] = set()
         self._ticks = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        """Kept: until Python 3.12 asking which loop runs is a system call."""
 
     def begin(self, seconds: float) -> _Deadline:
         """The running task is cancelled after so many seconds, a fiftieth more at most."""
-        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        loop = self._loop
+        if loop is None:
+            loop = self._loop = asyncio.get_running_loop()
+        task = asyncio.current_task(loop)
         assert task is not None, "calls are made by tasks"
         deadline = _Deadline(loop.time() + seconds, task)
         self._calls.add(deadline)

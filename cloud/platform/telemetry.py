@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Callable
 from contextvars import Context, ContextVar
+from typing import Any
 
 import structlog
 from structlog.typing import EventDict, WrappedLogger
@@ -16,6 +17,8 @@ from structlog.typing import EventDict, WrappedLogger
 from kernel.loglines import Lines, LineWriter
 
 request_id: ContextVar[str] = ContextVar("request_id", default="")
+
+_logger = structlog.get_logger()
 
 
 class _Nowhere:
@@ -33,17 +36,33 @@ def _add_request_id(_logger: WrappedLogger, _name: str, event: EventDict) -> Eve
     return event
 
 
-def configure(program: str) -> None:
+def _by_structlog(event: dict[str, Any]) -> None:
+    _logger.info(event.pop("event"), **event)
+
+
+_note: Callable[[dict[str, Any]], None] = _by_structlog
+
+
+def note(event: dict[str, Any]) -> None:
+    """Logs what every call logs, the short way once `configure` has made one. Name the request id; the dict is used up."""
+    _note(event)
+
+
+def configure(program: str) -> LineWriter:
     """Sets up logging for this process. Lines are written several at a time, soon, and all that are left at the end."""
+    global _note  # noqa: PLW0603 (one process, one log)
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format='{"level": "%(levelname)s", "event": %(message)r}')
     lines = Lines(_write, _later)
     atexit.register(lines.flush)
+    writer = LineWriter(lines, {"program": program})
+    _note = writer.note
     structlog.configure(
-        processors=[_add_request_id, LineWriter(lines, {"program": program})],
+        processors=[_add_request_id, writer],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         logger_factory=lambda *_: _Nowhere(),
         cache_logger_on_first_use=True,
     )
+    return writer
 
 
 def _write(data: bytes) -> None:

@@ -37,8 +37,8 @@ _LONGEST = 4096
 
 def request_id(headers: Headers) -> str:
     """The caller's request id when it is sane, else a new one."""
-    given = headers.get(b"x-request-id", b"")
-    return given.decode("ascii") if _REQUEST_ID.fullmatch(given) else new_id("req")
+    given = headers.get(b"x-request-id")
+    return given.decode("ascii") if given and _REQUEST_ID.fullmatch(given) else new_id("req")
 
 
 def outgoing(headers: Headers, request: str, client: str) -> list[tuple[str, str]]:
@@ -76,10 +76,8 @@ def answered(metadata: ReplyMetadata) -> list[tuple[bytes, bytes]]:
             if not key.startswith(_ANSWERED_PREFIXES):
                 continue
             name = key.encode()
-        if isinstance(value, str):
-            raw = value.encode()
-            if _PRINTABLE.fullmatch(raw):
-                headers.append((name, raw))
+        if isinstance(value, str) and value.isascii() and value.isprintable():
+            headers.append((name, value.encode()))
     return headers
 
 

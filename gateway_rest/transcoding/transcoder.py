@@ -6,11 +6,10 @@ import asyncio
 import dataclasses
 import math
 import time
-from typing import Any
 
 import structlog
 
-from gateway_rest import errors
+from gateway_rest import errors, logs
 from gateway_rest.channel import CallFailed, Channel, Reply
 from gateway_rest.errors import Problem, Refusal
 from gateway_rest.limits import Limits
@@ -51,8 +50,6 @@ class Transcoder:
         self._endpoints = {binding: Endpoint(binding, rules, channel, self._limits) for binding in rules.bindings}
         self._metrics = metrics
         self._watch = Watch()
-        self._log = logger.bind()
-        """Bound once: finding the configuration again costs as much as a line."""
         self._ends = streams.Ends(asyncio.Event(), keep_alive_seconds)
 
     def drain(self) -> None:
@@ -210,16 +207,17 @@ class Transcoder:
         status = exchange.status or 499
         is_stream = is_socket or (binding is not None and binding.rpc.server_streaming)
         self._metrics.observe(exchange.method, exchange.route or "other", status, seconds, timed=not is_stream)
-        fields: dict[str, Any] = {"reason": exchange.reason} if exchange.reason else {}
-        self._log.info(
-            "request",
-            request_id=exchange.request_id,
-            method="WEBSOCKET" if is_socket else exchange.method,
-            route=exchange.route or exchange.raw_path.decode("latin-1"),
-            status=status,
-            ms=round(seconds * 1000, 2),
-            **fields,
-        )
+        event = {
+            "event": "request",
+            "request_id": exchange.request_id,
+            "method": "WEBSOCKET" if is_socket else exchange.method,
+            "route": exchange.route or exchange.raw_path.decode("latin-1"),
+            "status": status,
+            "ms": round(seconds * 1000, 2),
+        }
+        if exchange.reason:
+            event["reason"] = exchange.reason
+        logs.note(event)
 
 
 def _with_headers(problem: Problem, error: CallFailed) -> Problem:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from typing import Generic, Protocol, TypeVar
 from urllib.parse import unquote_to_bytes
 
 from gateway_rest.transcoding.templates import Template
 
 ANY_METHOD = "*"
+_NOTHING_SPECIAL = re.compile(rb"[A-Za-z0-9_-]+")
+"""A last segment that needs no decoding and has no verb."""
 
 
 class Routed(Protocol):
@@ -53,6 +56,8 @@ class Trie(Generic[B]):
         self._root: _Node[B] = _Node()
         self._fixed: dict[tuple[str, bytes], B] = {}
         """Paths without wildcards, found without a walk."""
+        self._ids: dict[tuple[str, bytes], tuple[B, dict[str, _Node[B]]]] = {}
+        """Paths that end in their one wildcard, as most do, by what is before it; with the literals that would come first."""
 
     def add(self, binding: B) -> None:
         """Adds a binding.
@@ -77,6 +82,12 @@ class Trie(Generic[B]):
         methods[binding.method] = binding
         if not {"*", "**"} & set(template.segments) and binding.method != ANY_METHOD and "%" not in template.text:
             self._fixed[(binding.method, template.text.encode())] = binding
+        before = template.segments[:-1]
+        ends_in_id = template.segments[-1:] == ("*",) and not {"*", "**"} & set(before) and not template.verb
+        if ends_in_id and before and binding.method != ANY_METHOD:
+            path = "/" + "/".join(before)
+            if "%" not in path:
+                self._ids[(binding.method, path.encode())] = (binding, self._node(before).literals)
 
     def find(self, method: str, raw_path: bytes) -> tuple[B | None, list[bytes], frozenset[str]]:
         """The binding for a method and an undecoded path, with the raw segments of the path.
@@ -89,6 +100,10 @@ class Trie(Generic[B]):
         fixed = self._fixed.get((method, raw_path))
         if fixed is not None:
             return fixed, [], frozenset()
+        before, _, last = raw_path.rpartition(b"/")
+        by_id = self._ids.get((method, before))
+        if by_id is not None and _NOTHING_SPECIAL.fullmatch(last) and last.decode() not in by_id[1]:
+            return by_id[0], raw_path[1:].split(b"/"), frozenset()
         path = raw_path.rstrip(b"/")
         raw = path[1:].split(b"/") if len(path) > 1 else []
         allowed: set[str] = set()
@@ -103,6 +118,12 @@ class Trie(Generic[B]):
         # they are what the path has; the same text as somebody's id is not what is asked for.
         plain: set[str] = set()
         return self._walk(raw, "", method, plain), raw, frozenset(allowed or plain)
+
+    def _node(self, literals: Iterable[str]) -> _Node[B]:
+        node = self._root
+        for literal in literals:
+            node = node.literals[literal]
+        return node
 
     def _walk(self, raw: list[bytes], verb: str, method: str, allowed: set[str]) -> B | None:
         plain = [_plain(segment) for segment in raw]

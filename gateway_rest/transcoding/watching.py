@@ -46,16 +46,21 @@ class Watch:
     def __init__(self) -> None:
         self._calls: set[Watched] = set()
         self._ticks = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        """Kept: until Python 3.12 asking which loop runs is a system call."""
 
     def begin(self, gone: Callable[[], Awaitable[None]]) -> Watched:
         """A call by the running task; `gone` returns when its caller hangs up, and the task is cancelled then."""
-        task = asyncio.current_task()
+        loop = self._loop
+        if loop is None:
+            loop = self._loop = asyncio.get_running_loop()
+        task = asyncio.current_task(loop)
         assert task is not None, "requests are served by tasks"
         call = Watched(gone, task)
         self._calls.add(call)
         if not self._ticks:
             self._ticks = True
-            asyncio.get_running_loop().call_later(AFTER_SECONDS, self._tick, context=Context())
+            loop.call_later(AFTER_SECONDS, self._tick, context=Context())
         return call
 
     def end(self, call: Watched) -> None:
