@@ -6,6 +6,7 @@ Refuses nothing and decides nothing: pages with filters, orders or archived prod
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -23,10 +24,14 @@ from kernel.errors import Invalid, NotFound
 from kernel.ids import is_id
 
 KEPT_BYTES = 8 * 1024 * 1024
-KEPT_PAGES = 200
-"""Of up to 200 products each; some 16 MB at the very most, a tenth of that as a rule."""
+PAGES_BYTES = 8 * 1024 * 1024
+"""Some 200 pages of 50 products. By weight, not by number: a page of 200 products with all they may carry weighs 2 MB."""
 KEPT_SECONDS = 3600.0
-"""How long a page is used: its token for the next page ages (see paging.py), whatever its rows do."""
+"""How long a page is used at most: its token for the next page ages (see paging.py), whatever its rows do."""
+KEPT_TOKENS = 2000
+TOKEN_SECONDS = 60.0
+"""How long a token that was opened is known; so much longer than three days it may live."""
+GATHER_SECONDS = 0.00005
 PLAIN = {"page_size", "page_token"}
 """Fields of a listing that a plain page may have."""
 
@@ -56,11 +61,13 @@ class ProductReads:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._elements: Elements[ProductKey] = Elements(KEPT_BYTES)
-        self._last: dict[PageKey, tuple[str, Printed, float]] = {}
-        """The last page of a kind, the states of the rows it was made of, and how long it may be used."""
+        self._last: Elements[PageKey] = Elements(PAGES_BYTES)
+        """The last page of a kind, by the states of the rows it was made of and the hour it was made in."""
+        self._tokens: dict[str, tuple[str, float]] = {}
+        """Positions by the token that names them: opening one costs more than all the rest of asking for a page."""
         self._pages = Pages(ListProductsResponse, "products")
-        self._one: Coalescer[ProductKey, Printed] = Coalescer(self._find, most=500, at_once=1)
-        self._many: Coalescer[PageKey, Printed] = Coalescer(self._list, most=50, at_once=1)
+        self._one: Coalescer[ProductKey, Printed] = Coalescer(self._find, most=500, at_once=1, gather=GATHER_SECONDS)
+        self._many: Coalescer[PageKey, Printed] = Coalescer(self._list, most=50, at_once=1, gather=GATHER_SECONDS)
 
     async def find(self, tenant_id: str, product_id: str) -> Printed:
         """One product, archived or not.
@@ -82,10 +89,20 @@ class ProductReads:
         """
         if wrong := list(checks.page_size(request.page_size)):
             raise Invalid(wrong)
-        after = paging.position(request, request.page_token, 1)
-        answer = await self._many.ask((tenant_id, after[0] if after else "", paging.size(request.page_size)))
+        before = self._before(request) if request.page_token else ""
+        answer = await self._many.ask((tenant_id, before, paging.size(request.page_size)))
         assert answer is not None, "every page has an answer, an empty one if need be"
         return answer
+
+    def _before(self, request: ListProductsRequest) -> str:
+        token, now = request.page_token, time.monotonic()
+        known = self._tokens.get(token)
+        if known is None or now >= known[1]:
+            (position,) = paging.position(request, token, 1) or ("",)
+            if len(self._tokens) >= KEPT_TOKENS:
+                self._tokens.clear()
+            known = self._tokens[token] = (position, now + TOKEN_SECONDS)
+        return known[0]
 
     async def _find(self, keys: list[ProductKey]) -> Mapping[ProductKey, Printed]:
         rows = await self._database.statements.fetch(_STATES, [tenant for tenant, _ in keys], [one for _, one in keys])
@@ -112,12 +129,12 @@ class ProductReads:
         for place, text in await self._database.statements.fetch(_PAGES, tenants, befores, sizes):
             states[place - 1] = text or ""
         pages: dict[PageKey, Printed] = {}
-        now = asyncio.get_running_loop().time()
+        hour = asyncio.get_running_loop().time() // KEPT_SECONDS
         for key, asked in zip(keys, states, strict=True):
             tenant_id, _, size = key
-            kept = self._last.get(key)
-            if kept is not None and kept[0] == asked and now < kept[2]:
-                pages[key] = kept[1]
+            kept = self._last.find(key, (hour, asked))
+            if kept is not None:
+                pages[key] = kept
                 continue
             rows = _states(asked)
             elements = [self._elements.find((tenant_id, product_id), stamp) for product_id, stamp in rows[:size]]
@@ -126,9 +143,8 @@ class ProductReads:
                 async with self._database.reading(tenant_id) as connection:
                     rows, elements = await self._read_page(connection, key)
             pages[key] = page = self._made(key, [product_id for product_id, _ in rows], elements)
-            if len(self._last) >= KEPT_PAGES:
-                self._last.clear()
-            self._last[key] = (_text(rows), page, now + KEPT_SECONDS)
+            text = _text(rows)
+            self._last.keep(key, (hour, text), page, beside=len(text))
         return pages
 
     async def _read_page(self, connection: AsyncConnection, key: PageKey) -> tuple[list[tuple[str, Stamp]], list[Printed | None]]:

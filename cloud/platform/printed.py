@@ -13,6 +13,7 @@ from typing import Any, Generic, TypeVar
 from google.protobuf.message import Message
 
 from kernel import protojson
+from kernel.buffers import trimmed
 
 K = TypeVar("K", bound=Hashable)
 _OVERHEAD = 500
@@ -40,7 +41,8 @@ class Printed:
 
 def printed(message: Message) -> Printed:
     """A message in both forms."""
-    return Printed(type(message), message.SerializeToString(), protojson.encode(message), getattr(message, "etag", ""))
+    json = trimmed(protojson.encode(message))
+    return Printed(type(message), message.SerializeToString(), json, getattr(message, "etag", ""))
 
 
 def serialiser(plain: Callable[[Any], bytes]) -> Callable[[Any], bytes]:
@@ -62,7 +64,8 @@ class Elements(Generic[K]):
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._size = 0
-        self._kept: dict[K, tuple[Hashable, Printed]] = {}
+        self._kept: dict[K, tuple[Hashable, Printed, int]] = {}
+        """With what each costs."""
 
     def find(self, key: K, stamp: Hashable) -> Printed | None:
         """The printed form of exactly this version."""
@@ -74,18 +77,19 @@ class Elements(Generic[K]):
         self._kept[key] = kept
         return kept[1]
 
-    def keep(self, key: K, stamp: Hashable, element: Printed) -> None:
-        """Remembers a version in place of any other."""
+    def keep(self, key: K, stamp: Hashable, element: Printed, *, beside: int = 0) -> None:
+        """Remembers a version in place of any other; `beside` is what the stamp weighs, if that is worth counting."""
         self._forget(key)
-        self._kept[key] = (stamp, element)
-        self._size += _cost(element)
+        cost = _cost(element) + beside
+        self._kept[key] = (stamp, element, cost)
+        self._size += cost
         while self._size > self._limit and self._kept:
             self._forget(next(iter(self._kept)))
 
     def _forget(self, key: K) -> None:
         kept = self._kept.pop(key, None)
         if kept is not None:
-            self._size -= _cost(kept[1])
+            self._size -= kept[2]
 
 
 class Pages:

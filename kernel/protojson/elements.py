@@ -10,9 +10,13 @@ from typing import Any
 
 import orjson
 
+from kernel.buffers import trimmed
+
 MOST_BYTES = 8 * 1024 * 1024
 """What all that is kept may weigh. Beyond it everything is forgotten: what is in use is back at once, and nothing is counted."""
 
+_OVERHEAD = 300
+"""Bytes that Python needs for an entry besides its two texts, about. Levels are so small that it is most of what they take."""
 _kept_bytes = 0
 _all: list[Elements] = []
 
@@ -30,8 +34,8 @@ class Elements:
         key: bytes = message.SerializePartialToString()
         printed = self._printed.get(key)
         if printed is None:
-            text = orjson.dumps(self._encode(message))
-            _make_room(len(key) + len(text))
+            text = trimmed(orjson.dumps(self._encode(message)))
+            _make_room(len(key) + len(text) + _OVERHEAD)
             printed = self._printed[key] = orjson.Fragment(text)
         return printed
 
