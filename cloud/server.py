@@ -146,7 +146,7 @@ async def running(settings: Settings, *, host: str = "127.0.0.1", port: int = 0)
         failed = asyncio.Event()
         works = (
             *(wakeups.run(), dispatcher.run(), limits.run(), schedule.run(database), recorder.run(), sealer.run()),
-            authentication.run(),
+            *(authentication.run(), collecting.run()),
         )
         background = [asyncio.create_task(work) for work in works]
         on_end = partial(_ended, failed)

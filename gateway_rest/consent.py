@@ -15,7 +15,7 @@ from gateway_rest import copy
 DEFAULT_LANGUAGE = "id"
 """Merchants are asked in Bahasa Indonesia unless their browser says otherwise; only programs default to English."""
 KEY_FIELD, DECISION_FIELD = "api_key", "decision"
-ALLOW, DENY = "allow", "deny"
+ALLOW = "allow"
 
 _STYLE = """
 body { margin: 0; font: 1rem/1.5 system-ui, sans-serif; color: #1b1f24; background: #f4f5f7; }

@@ -26,9 +26,7 @@ def routes(document: bytes) -> list[Route]:
     openapi_headers = {"access-control-allow-origin": "*"}
     assets = cache(lambda: {name: _Kept(asset.content, asset.media_type) for name, asset in pages.assets().items()})
     texts = cache(guides.load)
-    errors = cache(
-        lambda language: guides.read(guides.folder("reference") / ("errors.id.md" if language == "id" else "errors.md"))
-    )
+    errors = cache(lambda language: guides.read(guides.folder("reference") / _ERRORS[language]))
 
     async def spec(request: Request) -> Response:
         return openapi.answer(request, "no-cache", **openapi_headers)

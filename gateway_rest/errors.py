@@ -37,7 +37,8 @@ HTTP_STATUS: dict[int, int] = {
 }
 """As the comments of google/rpc/code.proto say."""
 CONTENT_TYPE = b"application/problem+json"
-STALE = {"ETAG_MISMATCH", "VERSION_CONFLICT"}
+STALE = "VERSION_CONFLICT"
+"""The reason that HTTP tells as 412 to who made the change conditional."""
 
 _CODES = {
     400: 3,
@@ -184,7 +185,7 @@ def from_call(failed: CallFailed, *, if_match: bool = False, body_field: str = "
     if info is None or not info.reason:
         return _plain(status)
     http = HTTP_BY_REASON.get(info.reason, HTTP_STATUS.get(status.code, 500))
-    if info.reason in STALE and status.code == code_pb2.ABORTED and if_match:
+    if info.reason == STALE and status.code == code_pb2.ABORTED and if_match:
         http = 412
     violations = tuple(
         {

@@ -26,7 +26,7 @@ class Settings(BaseSettings):
     body_limit: int = Field(
         default=4 * 1024 * 1024, ge=1024, validation_alias=AliasChoices("GIPOS_GATEWAY_BODY_LIMIT", "body_limit")
     )
-    """Bytes of a request body, unpacked. The cloud's gRPC takes 4 MiB by default."""
+    """Bytes of a request body, unpacked. The cloud takes messages of up to 16 MiB."""
     tls_cert: str = Field(default="", validation_alias=AliasChoices("GIPOS_GATEWAY_TLS_CERT", "tls_cert"))
     """PEM file with the certificate and its chain. Without it the gateway speaks plain HTTP, for a proxy in front of it."""
     tls_key: str = Field(default="", validation_alias=AliasChoices("GIPOS_GATEWAY_TLS_KEY", "tls_key"))

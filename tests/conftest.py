@@ -15,10 +15,12 @@ from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import asyncpg
 import pytest
 import sqlalchemy as sa
+from hypothesis import HealthCheck, settings
 
 from cloud import demo, server
 from cloud.platform import schema
@@ -29,6 +31,13 @@ from cloud.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[1]
 _numbers = count(1)
+
+# A run says something about the code, not about luck or about how busy the machine is: everybody's runs try the same examples.
+# `--hypothesis-profile=search` tries new ones.
+_PATIENT: dict[str, Any] = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
+settings.register_profile("steady", derandomize=True, **_PATIENT)
+settings.register_profile("search", derandomize=False, **_PATIENT)
+settings.load_profile("steady")
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -65,6 +74,30 @@ async def database_url(postgres_url: str) -> AsyncIterator[str]:
         await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
     finally:
         await admin.close()
+
+
+@pytest.fixture
+async def noon(database_url: str) -> None:
+    """Puts the clock of this database at noon in Jakarta: no day ends while a test counts the requests of one.
+
+    Requests are dated by PostgreSQL's clock, whoever charges them. A function of the same name goes before the built-in one; to
+    be asked for before anything connects. It runs on from noon, and `now()` stays what it is.
+    """
+    connection = await asyncpg.connect(database_url)
+    try:
+        database = await connection.fetchval("SELECT current_database()")
+        local = (await connection.fetchval("SELECT now()")).astimezone(ZoneInfo("Asia/Jakarta"))
+        ahead = (local.replace(hour=12, minute=0) - local).total_seconds()
+        await connection.execute(f"""
+            CREATE SCHEMA clock;
+            GRANT USAGE ON SCHEMA clock TO PUBLIC;
+            CREATE FUNCTION clock.clock_timestamp() RETURNS timestamptz LANGUAGE sql VOLATILE
+                AS $$ SELECT pg_catalog.clock_timestamp() + make_interval(secs => {ahead}) $$;
+            ALTER FUNCTION charge_requests SET search_path = clock, pg_catalog, public;
+            ALTER DATABASE {database} SET search_path = clock, pg_catalog, public;
+        """)
+    finally:
+        await connection.close()
 
 
 @pytest.fixture

@@ -12,12 +12,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from cloud.accounts import changes, key_drafts
 from cloud.accounts.key_drafts import ALL_SCOPES, KEYS_WRITE
 from cloud.accounts.tables import api_keys, credential_uses, tenants
-from cloud.platform import trail
+from cloud.platform import checks, trail
 from cloud.platform.calls import Caller
 from cloud.platform.database import Transaction
 from gipos.v1.keys_pb2 import ApiKey, ApiKeyStatus
 from kernel.errors import AlreadyExists, Invalid, KeyEnded, LimitReached, LockOut, NotFound, Violation
 from kernel.ids import is_id, new_id
+from kernel.protojson.schemas import is_output_only
 from kernel.signatures import DEVICE_PREFIX, LIVE_PREFIX, TEST_PREFIX, fingerprint, new_key
 
 __all__ = ["ALL_SCOPES", "DEVICE_PREFIX", "LIVE_PREFIX", "TEST_PREFIX"]
@@ -28,8 +29,8 @@ WRITABLE = (
     "requests_per_second",
 )
 
-# Two keys that end each other, or two that both see room for the last one, must not do so at once.
-_ONE_AT_A_TIME = sa.text("SELECT pg_advisory_xact_lock(hashtextextended('api_keys ' || :tenant_id, 0))")
+_ALONE = "api_keys"
+"""Two keys that end each other, or two that both see room for the last one, must not do so at once."""
 _OWN = api_keys.c
 
 
@@ -82,11 +83,13 @@ async def update(tx: Transaction, draft: ApiKey, paths: Sequence[str], by: Calle
         NotFound, Invalid, KeyEnded, PermissionDenied, LockOut: as their names say.
     """
     row = await _locked(tx, draft.id, by)
+    if wrong := list(checks.mask(paths)):
+        raise Invalid(wrong)
     named = WRITABLE if not paths or "*" in paths else tuple(paths)
     wrong = [
         Violation(f"update_mask.paths[{index}]", "NOT_WRITABLE", f"{path} cannot be changed. Writable are {', '.join(WRITABLE)}.")
         for index, path in enumerate(named)
-        if path not in WRITABLE
+        if path not in WRITABLE and not _is_sent_back(path, draft, row)
     ]
     wrong += key_drafts.key_violations(draft, tx.now, named)
     if wrong:
@@ -106,9 +109,18 @@ async def update(tx: Transaction, draft: ApiKey, paths: Sequence[str], by: Calle
     if "expire_time" in named:
         values["expires_at"] = key_drafts.moment_of(draft) if draft.HasField("expire_time") else None
         await _require_end(tx, row, values["expires_at"], by)
-    await tx.run(sa.update(api_keys).where(*_is(tx.tenant_id, draft.id)).values(**values))
-    await changes.note(tx, draft.id)
+    if values:
+        await tx.run(sa.update(api_keys).where(*_is(tx.tenant_id, draft.id)).values(**values))
+        await changes.note(tx, draft.id)
     return await find(tx.connection, tx.tenant_id, draft.id, tx.now)
+
+
+def _is_sent_back(path: str, draft: ApiKey, row: sa.Row[Any]) -> bool:
+    """Whether a field that cannot be changed is one that callers may send as they read it (AIP-134)."""
+    field = ApiKey.DESCRIPTOR.fields_by_name.get(path)
+    if field is None or path == "key":  # which nobody reads again
+        return False
+    return is_output_only(field) or (path == "mode" and draft.mode in {"", row.mode})
 
 
 async def rotate(tx: Transaction, key_id: str, overlap: timedelta, by: Caller) -> ApiKey:
@@ -148,7 +160,7 @@ async def revoke(tx: Transaction, key_id: str, by: Caller) -> ApiKey:
         NotFound: no such key.
         LockOut: it is the last one that can manage keys.
     """
-    await tx.run(_ONE_AT_A_TIME, tenant_id=tx.tenant_id)
+    await tx.alone(_ALONE)
     row = await _row(tx.connection, tx.tenant_id, key_id)
     if row.revoked_at is None:
         if KEYS_WRITE in row.scopes and not _has_expired(row, tx.now):
@@ -159,7 +171,7 @@ async def revoke(tx: Transaction, key_id: str, by: Caller) -> ApiKey:
 
 
 async def _insert(tx: Transaction, draft: ApiKey, *, predecessor_id: str = "") -> ApiKey:
-    await tx.run(_ONE_AT_A_TIME, tenant_id=tx.tenant_id)
+    await tx.alone(_ALONE)
     mode = draft.mode or "test"
     mine = (await tx.run(sa.select(tenants.c.mode).where(tenants.c.tenant_id == tx.tenant_id))).scalar_one()
     if mine != mode:
@@ -194,7 +206,7 @@ async def _insert(tx: Transaction, draft: ApiKey, *, predecessor_id: str = "") -
 
 async def _locked(tx: Transaction, key_id: str, by: Caller) -> sa.Row[Any]:
     """A key that works and that the caller is mighty enough to change."""
-    await tx.run(_ONE_AT_A_TIME, tenant_id=tx.tenant_id)
+    await tx.alone(_ALONE)
     row = await _row(tx.connection, tx.tenant_id, key_id)
     if row.revoked_at is not None or _has_expired(row, tx.now):
         how = "was revoked" if row.revoked_at is not None else "has expired"

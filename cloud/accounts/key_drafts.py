@@ -53,7 +53,9 @@ def key_violations(draft: ApiKey, now: datetime, paths: Collection[str]) -> list
 def client_violations(draft: OAuthClient) -> list[Violation]:
     """Everything that is wrong with an OAuth client."""
     found = [*_name(draft.name), *_mode(draft.mode), *_scopes(draft.scopes)]
-    for index, grant_type in enumerate(draft.grant_types):
+    if len(draft.grant_types) > 2 * len(GRANT_TYPES):
+        found.append(Violation("grant_types", "TOO_MANY", f"There are {len(GRANT_TYPES)} grant types."))
+    for index, grant_type in enumerate(draft.grant_types[: 2 * len(GRANT_TYPES)]):
         if grant_type not in GRANT_TYPES:
             message = f"grant_types holds {' and '.join(GRANT_TYPES)} only."
             found.append(Violation(f"grant_types[{index}]", "INVALID", message))

@@ -52,7 +52,7 @@ async def _other(database: Database, tenant_id: str, mode: str) -> str:
         drafts = await outlets.every(tx.connection, tenant_id)
     sibling_id: str = row.sibling_id
     async with database.transaction(sibling_id) as tx:
-        await tx.run(sa.text("SELECT pg_advisory_xact_lock(hashtextextended('tenants ' || :id, 0))"), id=sibling_id)
+        await tx.alone("tenant")
         made = (await tx.run(sa.select(tenants.c.tenant_id).where(tenants.c.tenant_id == sibling_id))).one_or_none()
         if made is None:
             await outlets.create_tenant(tx, row.name, row.tax_class, mode)

@@ -20,7 +20,6 @@ from kernel.signatures import CLIENT_SECRET_PREFIX, fingerprint, new_key
 MAX_CLIENTS = 100
 
 _OWN = oauth_clients.c
-_ONE_AT_A_TIME = sa.text("SELECT pg_advisory_xact_lock(hashtextextended('oauth_clients ' || :tenant_id, 0))")
 
 
 async def create(tx: Transaction, draft: OAuthClient, by: Caller) -> OAuthClient:
@@ -40,7 +39,7 @@ async def create(tx: Transaction, draft: OAuthClient, by: Caller) -> OAuthClient
         raise Invalid(wrong)
     key_drafts.require_scopes(asked.scopes, by.scopes)
     key_drafts.require_not_longer(None, by)
-    await tx.run(_ONE_AT_A_TIME, tenant_id=tx.tenant_id)
+    await tx.alone("oauth_clients")  # else two at once could both see room for the last one
     alive = (_OWN.tenant_id == tx.tenant_id, _OWN.deleted_at.is_(None))
     if (await tx.run(sa.select(sa.func.count()).select_from(oauth_clients).where(*alive))).scalar_one() >= MAX_CLIENTS:
         raise LimitReached(f"There are {MAX_CLIENTS} OAuth clients already. Delete one that is no longer needed, then try again.")

@@ -50,6 +50,9 @@ def read(request: OAuthRequest) -> FormRequest:
     Raises:
         OAuth2Error: invalid_request (unclear parameters or credentials), or insecure_transport (not https, and not on loopback).
     """
+    if len(request.uri) > MAX_VALUE or len(request.authorization) > 2 * MAX_VALUE:
+        # Only a caller of gRPC can say so much; libraries on the way remember addresses they have seen.
+        raise InvalidRequestError("The address or the Authorization header is too long.")
     if len(request.parameters) > MAX_PARAMETERS:
         raise InvalidRequestError("Too many parameters.")
     form: dict[str, str] = {}
@@ -64,11 +67,6 @@ def read(request: OAuthRequest) -> FormRequest:
     if request.authorization[:6].lower() == "basic ":
         return _with_basic(request, form)
     return FormRequest(request.method, request.uri, form, "")
-
-
-def client_id_of(request: FormRequest) -> str:
-    """The application the request says it comes from; empty when it does not say."""
-    return request.form.get("client_id", "")
 
 
 def _with_basic(request: OAuthRequest, form: dict[str, str]) -> FormRequest:
@@ -86,4 +84,4 @@ def _with_basic(request: OAuthRequest, form: dict[str, str]) -> FormRequest:
     return FormRequest(request.method, request.uri, {**form, "client_id": client_id}, header)
 
 
-__all__ = ["FormRequest", "OAuth2Error", "client_id_of", "read"]
+__all__ = ["FormRequest", "OAuth2Error", "read"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -99,23 +101,30 @@ async def find(connection: AsyncConnection, tenant_id: str, outlet_id: str) -> O
     raise NotFound(f"Outlet {outlet_id} does not exist. GET /api/v1/outlets lists yours.", outlet_id=outlet_id)
 
 
-async def meant(connection: AsyncConnection, tenant_id: str, outlet_id: str, field: str = "outlet_id") -> Outlet:
+async def meant(connection: AsyncConnection, tenant_id: str, outlet_id: str) -> Outlet:
     """The outlet a request is about: the one named, or the only one there is.
 
     Raises:
         Invalid: none is named and there are several, or the one named does not exist.
     """
-    mine = await every(connection, tenant_id)
+    outlet, wrong = among(await every(connection, tenant_id), outlet_id)
+    if wrong:
+        raise Invalid(wrong)
+    return outlet
+
+
+def among(mine: Sequence[Outlet], outlet_id: str) -> tuple[Outlet, list[Violation]]:
+    """Which of these a request is about, as `meant`; or an empty outlet and what is wrong, for who has more to say about it."""
+    if not outlet_id and len(mine) == 1:
+        return mine[0], []
     if not outlet_id:
-        if len(mine) == 1:
-            return mine[0]
-        raise Invalid(
-            [Violation(field, "REQUIRED", f"{field} is required: you have {len(mine)} outlets. GET /api/v1/outlets lists them.")]
-        )
-    for outlet in mine:
-        if outlet.id == outlet_id:
-            return outlet
-    raise Invalid([Violation(field, "NOT_FOUND", f"There is no outlet {outlet_id}. GET /api/v1/outlets lists yours.")])
+        message = f"outlet_id is required: you have {len(mine)} outlets. GET /api/v1/outlets lists them."
+        return Outlet(), [Violation("outlet_id", "REQUIRED", message)]
+    found = next((outlet for outlet in mine if outlet.id == outlet_id), None)
+    if found is None:
+        message = f"There is no outlet {outlet_id}. GET /api/v1/outlets lists yours."
+        return Outlet(), [Violation("outlet_id", "NOT_FOUND", message)]
+    return found, []
 
 
 async def tenant(connection: AsyncConnection, tenant_id: str) -> tuple[str, TaxClass.ValueType]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
+
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cloud.accounts import api_keys, merchants, oauth_clients, oauth_flows, outlets
 from cloud.accounts.authentication import Authentication
@@ -13,11 +16,12 @@ from cloud.platform.database import Database
 from cloud.platform.rpc import caller
 from gipos.v1 import accounts_pb2, accounts_pb2_grpc, keys_pb2, keys_pb2_grpc
 from kernel import business_days
-from kernel.errors import CursorInvalid, Invalid, NotFound, Violation
-from kernel.ids import is_id
+from kernel.errors import Invalid, NotFound, Violation
 
 if TYPE_CHECKING:
     from cloud.platform.rpc import Context
+
+T = TypeVar("T")
 
 OVERLAP = timedelta(hours=24)
 LONGEST_OVERLAP = timedelta(days=7)
@@ -66,7 +70,7 @@ class ApiKeyServicer(keys_pb2_grpc.ApiKeyServiceServicer):
 
     async def ListApiKeys(self, request: keys_pb2.ListApiKeysRequest, context: Context) -> keys_pb2.ListApiKeysResponse:
         """See keys.proto."""
-        size, before = paging.size(request.page_size), _position(request)
+        size, before = paging.size(request.page_size), paging.last_id(request, "key")
         found: list[keys_pb2.ApiKey] = []
         for tenant_id in await _reach(self._database):
             async with self._database.reading(tenant_id) as connection:
@@ -74,24 +78,21 @@ class ApiKeyServicer(keys_pb2_grpc.ApiKeyServiceServicer):
                     connection, tenant_id, before=before, limit=size + 1, ended=request.show_ended, now=business_days.now()
                 )
         found.sort(key=lambda key: key.id, reverse=True)
-        response = keys_pb2.ListApiKeysResponse(api_keys=found[:size], has_more=len(found) > size)
-        if response.has_more:
-            response.next_page_token = paging.next_token(request, [found[size - 1].id])
-        return response
+        token = paging.token_behind(request, [key.id for key in found], size)
+        return keys_pb2.ListApiKeysResponse(api_keys=found[:size], has_more=bool(token), next_page_token=token)
 
     async def CreateApiKey(self, request: keys_pb2.CreateApiKeyRequest, context: Context) -> keys_pb2.ApiKey:
         """See keys.proto."""
         who = caller()
         tenant_id = await _half(self._database, request.api_key.mode)
-        async with self._database.transaction(tenant_id) as tx:
-            return await idempotency.once(
-                tx,
-                _method("CreateApiKey"),
-                request.request_id,
-                request,
-                keys_pb2.ApiKey,
-                lambda: api_keys.add(tx, request.api_key, who),
-            )
+        return await idempotency.perform(
+            self._database,
+            request,
+            keys_pb2.ApiKey,
+            lambda tx: api_keys.add(tx, request.api_key, who),
+            tenant_id=tenant_id,
+            by=who.key_id,
+        )
 
     async def GetApiKey(self, request: keys_pb2.GetApiKeyRequest, context: Context) -> keys_pb2.ApiKey:
         """See keys.proto."""
@@ -109,15 +110,14 @@ class ApiKeyServicer(keys_pb2_grpc.ApiKeyServiceServicer):
         """See keys.proto."""
         who, overlap = caller(), _overlap(request)
         tenant_id, _ = await self._found(request.id)
-        async with self._database.transaction(tenant_id) as tx:
-            made = await idempotency.once(
-                tx,
-                _method("RotateApiKey"),
-                request.request_id,
-                request,
-                keys_pb2.ApiKey,
-                lambda: api_keys.rotate(tx, request.id, overlap, who),
-            )
+        made = await idempotency.perform(
+            self._database,
+            request,
+            keys_pb2.ApiKey,
+            lambda tx: api_keys.rotate(tx, request.id, overlap, who),
+            tenant_id=tenant_id,
+            by=who.key_id,
+        )
         self._announce(request.id)
         return made
 
@@ -130,15 +130,8 @@ class ApiKeyServicer(keys_pb2_grpc.ApiKeyServiceServicer):
         return ended
 
     async def _found(self, key_id: str) -> tuple[str, keys_pb2.ApiKey]:
-        missing: NotFound | None = None
-        for tenant_id in await _reach(self._database):
-            async with self._database.reading(tenant_id) as connection:
-                try:
-                    return tenant_id, await api_keys.find(connection, tenant_id, key_id, business_days.now())
-                except NotFound as error:
-                    missing = error
-        assert missing is not None, "there is always a place to look"
-        raise missing
+        now = business_days.now()
+        return await _found(self._database, lambda connection, tenant_id: api_keys.find(connection, tenant_id, key_id, now))
 
 
 class OAuthClientServicer(keys_pb2_grpc.OAuthClientServiceServicer):
@@ -162,15 +155,14 @@ class OAuthClientServicer(keys_pb2_grpc.OAuthClientServiceServicer):
         """See keys.proto."""
         who = caller()
         tenant_id = await _half(self._database, request.oauth_client.mode)
-        async with self._database.transaction(tenant_id) as tx:
-            return await idempotency.once(
-                tx,
-                _method("CreateOAuthClient"),
-                request.request_id,
-                request,
-                keys_pb2.OAuthClient,
-                lambda: oauth_clients.create(tx, request.oauth_client, who),
-            )
+        return await idempotency.perform(
+            self._database,
+            request,
+            keys_pb2.OAuthClient,
+            lambda tx: oauth_clients.create(tx, request.oauth_client, who),
+            tenant_id=tenant_id,
+            by=who.key_id,
+        )
 
     async def GetOAuthClient(self, request: keys_pb2.GetOAuthClientRequest, context: Context) -> keys_pb2.OAuthClient:
         """See keys.proto."""
@@ -187,15 +179,7 @@ class OAuthClientServicer(keys_pb2_grpc.OAuthClientServiceServicer):
         return keys_pb2.DeleteOAuthClientResponse()
 
     async def _found(self, client_id: str) -> tuple[str, keys_pb2.OAuthClient]:
-        missing: NotFound | None = None
-        for tenant_id in await _reach(self._database):
-            async with self._database.reading(tenant_id) as connection:
-                try:
-                    return tenant_id, await oauth_clients.find(connection, tenant_id, client_id)
-                except NotFound as error:
-                    missing = error
-        assert missing is not None, "there is always a place to look"
-        raise missing
+        return await _found(self._database, lambda connection, tenant_id: oauth_clients.find(connection, tenant_id, client_id))
 
 
 class OAuthServicer(keys_pb2_grpc.OAuthServiceServicer):
@@ -241,15 +225,23 @@ async def _reach(database: Database) -> list[str]:
         return await merchants.reach(connection, tenant_id)
 
 
+async def _found(database: Database, find: Callable[[AsyncConnection, str], Awaitable[T]]) -> tuple[str, T]:
+    """What is found in the first of the caller's halves that has it, and which half that is."""
+    missing: NotFound | None = None
+    for tenant_id in await _reach(database):
+        async with database.reading(tenant_id) as connection:
+            try:
+                return tenant_id, await find(connection, tenant_id)
+            except NotFound as error:
+                missing = error
+    assert missing is not None, "there is always a place to look"
+    raise missing
+
+
 async def _half(database: Database, mode: str) -> str:
     if mode not in {"", *merchants.MODES}:
         raise Invalid([Violation("mode", "INVALID", 'mode must be "test" or "live".')])
     return await merchants.half(database, caller().tenant_id, mode or TEST)
-
-
-def _method(name: str) -> str:
-    """The idempotency keys of one API key are not another's: the stored answer holds a secret that is meant for one of them."""
-    return f"{name} by {caller().key_id}"
 
 
 def _overlap(request: keys_pb2.RotateApiKeyRequest) -> timedelta:
@@ -263,13 +255,3 @@ def _overlap(request: keys_pb2.RotateApiKeyRequest) -> timedelta:
         message = 'overlap must be between "0s" and "604800s" (7 days).'
         raise Invalid([Violation("overlap", "OUT_OF_RANGE", message)])
     return overlap
-
-
-def _position(request: keys_pb2.ListApiKeysRequest) -> str:
-    position = paging.position(request, request.page_token, 1)
-    if position is None:
-        return ""
-    if not is_id(position[0], "key"):
-        message = "page_token is not one that this listing gave out. Use it as it came, or leave it out to start again."
-        raise CursorInvalid(message, [Violation("page_token", "CURSOR_INVALID", message)])
-    return position[0]

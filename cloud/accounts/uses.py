@@ -21,6 +21,8 @@ KEY_SECONDS = 60.0
 """How often one key is written at most."""
 TURN_SECONDS = 2.0
 """How soon a first use is written."""
+IDLE_SECONDS = 600.0
+"""A key that was not looked up for so long is forgotten. Longer than any look-up is believed: nobody holds its place any more."""
 
 logger = structlog.get_logger()
 
@@ -38,6 +40,8 @@ class Use:
     """Calls from addresses the key does not name."""
     due_at: float = 0.0
     """Before this moment of the monotonic clock it is not written again."""
+    asked_at: float = 0.0
+    """On the monotonic clock: when the key was looked up last."""
 
 
 class Uses:
@@ -51,12 +55,16 @@ class Uses:
 
     def of(self, tenant_id: str, key_id: str) -> Use:
         """The place where uses of this key are noted."""
-        return self._uses.setdefault(key_id, Use(tenant_id, key_id))
+        use = self._uses.get(key_id)
+        if use is None:
+            use = self._uses[key_id] = Use(tenant_id, key_id)
+        use.asked_at = time.monotonic()
+        return use
 
     async def run(self) -> None:
         """Writes until cancelled."""
         while True:
-            await asyncio.sleep(self._turn_seconds)
+            await asyncio.sleep(self._turn_seconds)  # calls wake nobody: noting a use must cost them nothing
             await self.flush(time.monotonic())
 
     async def flush(self, until: float = float("inf")) -> None:
@@ -75,6 +83,11 @@ class Uses:
             use.foreign_count -= foreign_count
             if use.used_at == used_at:
                 use.used_at = 0.0
+        self._uses = {
+            key_id: use
+            for key_id, use in self._uses.items()
+            if use.used_at or use.foreign_count or now < max(use.due_at, use.asked_at + IDLE_SECONDS)
+        }
 
     async def _write(self, written: list[tuple[Use, float, str, int]], now: float) -> None:
         today = datetime.now(UTC)

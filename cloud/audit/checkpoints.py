@@ -63,13 +63,21 @@ def append(folder: Path, key: MasterKey, heads: Sequence[Head], time: str) -> No
         facts = {"tenant_id": head.tenant_id, "sequence": head.seq, "hash": head.hash.hex(), "time": time}
         facts |= {"key_id": key.id.hex(), "public_key": public}
         lines.append(orjson.dumps(facts | {"signature": signer.sign(_signed(facts)).hex()}) + b"\n")
-    # O_APPEND and one write: several processes may share the file.
-    descriptor = os.open(folder / FILE, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    # O_APPEND and one write, as a rule: several processes may share the file.
+    descriptor = os.open(folder / FILE, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
     try:
-        os.write(descriptor, b"".join(lines))
+        rest = _line_end(descriptor) + b"".join(lines)
+        while rest:  # a disk that is nearly full takes a part first, and says so only when asked again
+            rest = rest[os.write(descriptor, rest) :]
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _line_end(descriptor: int) -> bytes:
+    """What is missing of the last line: one that a crash or a full disk cut off must not spoil the next one."""
+    size = os.fstat(descriptor).st_size
+    return b"" if not size or os.pread(descriptor, 1, size - 1) == b"\n" else b"\n"
 
 
 def read(folder: Path, keyring: Keyring) -> Checkpoints:
@@ -83,6 +91,8 @@ def read(folder: Path, keyring: Keyring) -> Checkpoints:
     if not path.exists():
         return found
     for number, line in enumerate(path.read_bytes().splitlines(), start=1):
+        if not line:
+            continue  # two processes have ended the same torn line
         try:
             facts = orjson.loads(line)
             signature = bytes.fromhex(facts.pop("signature"))

@@ -19,6 +19,7 @@ from gipos.v1.audit_pb2 import AuditEntry, ExportAuditEntriesRequest, ListAuditE
 from kernel.errors import Invalid, Violation
 
 _COLUMN = audit_entries.c
+_NEWEST = paging.Order((_COLUMN.created_at, _COLUMN.id), is_descending=True)
 _STEP = 1000
 
 
@@ -28,15 +29,10 @@ async def page(connection: AsyncConnection, tenant_id: str, request: ListAuditEn
     Raises:
         Invalid, CursorInvalid: a parameter is not right.
     """
-    limit = paging.size(request.page_size)
     query = sa.select(*ROW).where(_COLUMN.tenant_id == tenant_id, *_filters(request))
-    if after := paging.position(request, request.page_token, 2):
-        query = query.where(sa.tuple_(_COLUMN.created_at, _COLUMN.id) < sa.tuple_(paging.moment(after[0]), after[1]))
-    rows = (await connection.execute(query.order_by(_COLUMN.created_at.desc(), _COLUMN.id.desc()).limit(limit + 1))).all()
-    entries = [_entry(row) for row in rows[:limit]]
-    answer = ListAuditEntriesResponse(entries=map(to_proto, entries), has_more=len(rows) > limit)
-    if answer.has_more:
-        answer.next_page_token = paging.next_token(request, [entries[-1].created_at.isoformat(), entries[-1].id])
+    found = await paging.fetch(connection, query, request, _NEWEST)
+    answer = ListAuditEntriesResponse(next_page_token=found.next_page_token, has_more=bool(found.next_page_token))
+    answer.entries.extend(to_proto(_entry(row)) for row in found.rows)
     return answer
 
 

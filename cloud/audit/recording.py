@@ -66,10 +66,19 @@ class Recorder:
 
     @asynccontextmanager
     async def stream(self, call: Call) -> AsyncIterator[None]:
-        """An export of the trail is itself part of it."""
-        yield
-        if call.name == "ExportAuditEntries":
-            self._keep(trail.entry_for(call, resource_ids=(), fields=()))
+        """An export of the trail is itself part of it, also one that was broken off: what was sent by then has been read."""
+        if call.name != "ExportAuditEntries":
+            yield
+            return
+        outcome = "CANCELLED"
+        try:
+            yield
+            outcome = call.outcome
+        except Exception as error:
+            outcome = error.reason if isinstance(error, GiposError) else GiposError.reason
+            raise
+        finally:
+            self._keep(trail.entry_for(call, resource_ids=(), fields=(), outcome=outcome))
 
     def refused(self, call: Call, error: GiposError) -> None:
         """The door's witness: keeps what was refused or has failed, to be stored soon."""

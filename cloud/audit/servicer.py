@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cloud.audit import listing, verification
+from cloud.audit import checkpoints, listing, verification
 from cloud.platform.database import Database
 from cloud.platform.keyring import Keyring
 from cloud.platform.rpc import caller
@@ -44,7 +44,7 @@ class AuditServicer(audit_pb2_grpc.AuditServiceServicer):
         self, request: audit_pb2.VerifyAuditLogRequest, context: Context
     ) -> audit_pb2.VerifyAuditLogResponse:
         """See audit.proto."""
-        known = await asyncio.to_thread(verification.known_checkpoints, self._folder, self._keyring)
+        known = await asyncio.to_thread(checkpoints.read, self._folder, self._keyring)
         verdict = await verification.tenant(self._database, self._keyring, known, caller().tenant_id)
         finding = verdict.finding
         return audit_pb2.VerifyAuditLogResponse(

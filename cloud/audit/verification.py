@@ -12,7 +12,6 @@ from pathlib import Path
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from cloud.audit import checkpoints
 from cloud.audit.chain import Entry, Finding, Walk, from_proto
 from cloud.audit.checkpoints import Checkpoints
 from cloud.audit.sealing import key_purpose
@@ -49,18 +48,18 @@ class Verdict:
 
 async def sealed(connection: AsyncConnection, tenant_id: str, first: int = 0, last: int | None = None) -> AsyncIterator[Entry]:
     """The sealed entries of a merchant, in order of their positions."""
-    place: tuple[int, str] = (first - 1, "~")
+    # By position and id: with the index gone, somebody could have put two entries at one position.
+    mine = sa.select(*ROW).where(_COLUMN.tenant_id == tenant_id).order_by(_COLUMN.seq, _COLUMN.id).limit(BATCH)
+    if last is not None:
+        mine = mine.where(_COLUMN.seq <= last)
+    query = mine.where(_COLUMN.seq >= first)
     while True:
-        # By position and id: with the index gone, somebody could have put two entries at one position.
-        query = sa.select(*ROW).where(_COLUMN.tenant_id == tenant_id, sa.tuple_(_COLUMN.seq, _COLUMN.id) > sa.tuple_(*place))
-        if last is not None:
-            query = query.where(_COLUMN.seq <= last)
-        rows = (await connection.execute(query.order_by(_COLUMN.seq, _COLUMN.id).limit(BATCH))).all()
+        rows = (await connection.execute(query)).all()
         for row in rows:
             yield Entry(*row)
         if len(rows) < BATCH:
             return
-        place = (rows[-1].seq, rows[-1].id)
+        query = mine.where(sa.tuple_(_COLUMN.seq, _COLUMN.id) > sa.tuple_(rows[-1].seq, rows[-1].id))
 
 
 async def tenant(database: Database, keyring: Keyring, known: Checkpoints, tenant_id: str) -> Verdict:
@@ -128,8 +127,3 @@ def _exported(path: Path) -> Iterable[Entry]:
 
 def _keys(keyring: Keyring, tenant_id: str) -> Sequence[bytes]:
     return [key.derived(key_purpose(tenant_id)) for key in keyring.keys]
-
-
-def known_checkpoints(folder: Path, keyring: Keyring) -> Checkpoints:
-    """The checkpoints in a folder, for whoever verifies."""
-    return checkpoints.read(folder, keyring)

@@ -3,29 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
-
-from sqlalchemy.exc import IntegrityError
 
 from cloud.accounts import outlets
 from cloud.catalog import bulk, drafts, products
+from cloud.platform import batches
 from cloud.platform.database import Transaction
-from gipos.v1.catalog_pb2 import BatchProductResult, BatchProductsResponse, Product, ProductUpdate, TaxClass
-from kernel.errors import AlreadyExists, Invalid, Violation
+from gipos.v1.catalog_pb2 import BatchProductsResponse, Product, ProductUpdate, TaxClass
+from kernel.errors import Violation
 from kernel.ids import new_id
-
-MAX_ITEMS = 500
-
-
-def check_size(field: str, items: Sequence[Any]) -> None:
-    """Refuses a batch of nothing, and one too large for one transaction.
-
-    Raises:
-        Invalid: not 1 to 500 items.
-    """
-    if not 1 <= len(items) <= MAX_ITEMS:
-        message = f"{field} must hold 1 to {MAX_ITEMS} items; these are {len(items)}."
-        raise Invalid([Violation(field, "REQUIRED" if not items else "TOO_MANY", message)])
 
 
 async def create(tx: Transaction, items: Sequence[Product]) -> BatchProductsResponse:
@@ -35,7 +20,7 @@ async def create(tx: Transaction, items: Sequence[Product]) -> BatchProductsResp
         Invalid: no items, or more than 500.
         AlreadyExists: another request took a code of this batch in the meantime; sending it again is right.
     """
-    check_size("products", items)
+    batches.check_size("products", items)
     _, tax_class = await outlets.tenant(tx.connection, tx.tenant_id)
     problems: dict[int, list[Violation]] = {}
     good: dict[int, Product] = {}
@@ -53,11 +38,8 @@ async def create(tx: Transaction, items: Sequence[Product]) -> BatchProductsResp
         else:
             taken.note(product)
             made[index] = product
-    try:
-        await bulk.create(tx, list(made.values()))
-    except IntegrityError as error:
-        raise taken_meanwhile() from error
-    return _response(len(items), made, problems)
+    await bulk.create(tx, list(made.values()))
+    return batches.told(BatchProductsResponse(), "product", made, problems)
 
 
 async def update(tx: Transaction, items: Sequence[ProductUpdate]) -> BatchProductsResponse:
@@ -66,7 +48,7 @@ async def update(tx: Transaction, items: Sequence[ProductUpdate]) -> BatchProduc
     Raises:
         Invalid, AlreadyExists: as `create`.
     """
-    check_size("updates", items)
+    batches.check_size("updates", items)
     _, tax_class = await outlets.tenant(tx.connection, tx.tenant_id)
     named = [item.product for item in items]
     # Values of drafts that are still in disorder may be looked up, too: they find nothing or name an owner.
@@ -100,11 +82,9 @@ async def update(tx: Transaction, items: Sequence[ProductUpdate]) -> BatchProduc
             changed.append((product, current))
         else:
             answers[index] = current
-    try:
-        stored = await bulk.update(tx, changed)
-    except IntegrityError as error:
-        raise taken_meanwhile() from error
-    return _response(len(items), {index: stored.get(product.id, product) for index, product in answers.items()}, problems)
+    stored = await bulk.update(tx, changed)
+    good = {index: stored.get(product.id, product) for index, product in answers.items()}
+    return batches.told(BatchProductsResponse(), "product", good, problems)
 
 
 def _unusable(draft: Product, current: Product | None) -> Violation:
@@ -137,18 +117,3 @@ def _changed(item: ProductUpdate, current: Product, tax_class: TaxClass.ValueTyp
     product = drafts.normalised(merged, tax_class)
     product.id = current.id
     return product, []
-
-
-def taken_meanwhile() -> AlreadyExists:
-    """Another transaction was quicker with a unique value."""
-    return AlreadyExists("Another request has just used a code of this batch. Nothing was changed; send it again.")
-
-
-def _response(count: int, products: dict[int, Product], problems: dict[int, list[Violation]]) -> BatchProductsResponse:
-    response = BatchProductsResponse(succeeded=len(products), failed=len(problems))
-    for index in range(count):
-        result = BatchProductResult(product=products.get(index))
-        for violation in problems.get(index, ()):
-            result.errors.add(field=violation.field, reason=violation.reason, message=violation.message)
-        response.results.append(result)
-    return response

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import orjson
 import sqlalchemy as sa
+from sqlalchemy.exc import IntegrityError
 
 from cloud.catalog import products
 from cloud.catalog.tables import product_barcodes
 from cloud.catalog.tables import products as rows
 from cloud.platform.database import Transaction
 from gipos.v1.catalog_pb2 import Product
-from kernel.errors import Violation
+from kernel.errors import AlreadyExists, Violation
 from kernel.event_types import PRODUCT_CREATED, PRODUCT_UPDATED
 
 _ARRAY = rows.c.barcodes.type
@@ -128,14 +130,15 @@ async def create(tx: Transaction, created: Sequence[Product]) -> None:
     """Adds products that have ids and everything else; sets their etag and times and announces them.
 
     Raises:
-        IntegrityError: somebody else has just taken a unique value.
+        AlreadyExists: another request took a code of theirs in the meantime; sending the batch again is right.
     """
     if not created:
         return
     # In one order for everybody, so that two batches of the same goods wait for each other instead of crossing.
     ordered = sorted(created, key=lambda product: (product.external_id, product.sku, sorted(product.barcodes)))
-    await tx.run(_INSERT, tenant_id=tx.tenant_id, rows=_json(ordered), now=tx.now)
-    await _take(tx, [(code, product.id) for product in created for code in product.barcodes])
+    with _each_code_once():
+        await tx.run(_INSERT, tenant_id=tx.tenant_id, rows=_json(ordered), now=tx.now)
+        await _take(tx, [(code, product.id) for product in created for code in product.barcodes])
     for product in created:
         product.etag = "1"
         product.create_time.FromDatetime(tx.now)
@@ -147,7 +150,7 @@ async def update(tx: Transaction, changed: Sequence[tuple[Product, Product]]) ->
     """Stores products that exist, given as new and old, and announces them; how they are now, by id.
 
     Raises:
-        IntegrityError: somebody else has just taken a unique value.
+        AlreadyExists: as `create`.
     """
     if not changed:
         return {}
@@ -157,13 +160,22 @@ async def update(tx: Transaction, changed: Sequence[tuple[Product, Product]]) ->
     moved = [new.id for new, old in changed if (old.sku, old.external_id) != (new.sku, new.external_id)]
     if len(moved) > 1:
         await tx.run(_PUT_DOWN, tenant_id=tx.tenant_id, ids=moved)
-    result = await tx.run(_UPDATE, tenant_id=tx.tenant_id, rows=_json([new for new, _ in changed]), now=tx.now)
-    stored = {row.id: products.to_proto(row) for row in result}
-    await _take(tx, [(code, new.id) for new, old in changed for code in new.barcodes if code not in old.barcodes])
+    with _each_code_once():
+        result = await tx.run(_UPDATE, tenant_id=tx.tenant_id, rows=_json([new for new, _ in changed]), now=tx.now)
+        stored = {row.id: products.to_proto(row) for row in result}
+        await _take(tx, [(code, new.id) for new, old in changed for code in new.barcodes if code not in old.barcodes])
     for new, _ in changed:
         product = stored[new.id]
         tx.publish(PRODUCT_UPDATED, product, subject_id=product.id, version=int(product.etag))
     return stored
+
+
+@contextmanager
+def _each_code_once() -> Iterator[None]:
+    try:
+        yield
+    except IntegrityError as error:
+        raise AlreadyExists("Another request has just used a code of this batch. Nothing was changed; send it again.") from error
 
 
 async def _take(tx: Transaction, codes: Sequence[tuple[str, str]]) -> None:

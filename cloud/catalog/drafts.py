@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from cloud.platform import checks
 from gipos.v1.catalog_pb2 import Product, TaxClass
@@ -30,7 +30,7 @@ def violations(draft: Product, path: str = "") -> Iterator[Violation]:
         yield Violation(f"{path}tax_class", "INVALID_ENUM", "tax_class must be non_pkp, ppn, ppn_mewah, pbjt or bebas.")
     if len(draft.barcodes) > MAX_BARCODES:
         yield Violation(f"{path}barcodes", "TOO_MANY", f"A product has at most {MAX_BARCODES} barcodes.")
-    for index, code in enumerate(draft.barcodes):
+    for index, code in enumerate(draft.barcodes[:MAX_BARCODES]):
         problem = barcodes.problem(code)
         if problem is not None:
             reason = "INVALID_CHECK_DIGIT" if "check digit" in problem else "INVALID_BARCODE"
@@ -84,15 +84,15 @@ def is_given(draft: Product, name: str) -> bool:
     return bool(getattr(draft, name))
 
 
-def merged(current: Product, draft: Product, paths: Iterable[str]) -> tuple[Product, list[Violation]]:
+def merged(current: Product, draft: Product, paths: Sequence[str]) -> tuple[Product, list[Violation]]:
     """The current product with the masked fields of the draft, and what is wrong with the mask.
 
     Fields that only the server sets are passed over, as AIP-134 asks, so that a product that was read can be sent back.
     """
     result = Product()
     result.CopyFrom(current)
-    wrong = []
-    for path in paths:
+    wrong = list(checks.mask(paths))
+    for path in paths[: checks.MAX_PATHS]:
         top, _, rest = path.partition(".")
         if path == "*":
             for name in WRITABLE:

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy.exc import IntegrityError
-
 from cloud.accounts import outlets
-from cloud.catalog import batches, bulk, drafts, products
-from cloud.platform import checks
+from cloud.catalog import bulk, drafts, products
+from cloud.platform import batches, checks
 from cloud.platform.database import Transaction
 from gipos.v1.accounts_pb2 import Outlet
 from gipos.v1.catalog_pb2 import ImportProductsResponse, Product, ProductImport, ProductImportResult, ProductImportStatus
@@ -55,11 +53,8 @@ async def run(tx: Transaction, items: Sequence[ProductImport], open_stock: OpenS
     batch = _Batch(*await bulk.locked(tx, wanted=good.values()))
     for index, product in good.items():
         _fail(results[index], batch.place(items[index].product, product, results[index]))
-    try:
-        await bulk.create(tx, batch.created)
-        await bulk.update(tx, batch.updated)
-    except IntegrityError as error:
-        raise batches.taken_meanwhile() from error
+    await bulk.create(tx, batch.created)
+    await bulk.update(tx, batch.updated)
 
     openings = []
     for index, item in enumerate(items):
@@ -148,5 +143,4 @@ def _violations(item: ProductImport, mine: Sequence[Outlet]) -> Iterator[Violati
 def _fail(result: ProductImportResult, wrong: Sequence[Violation]) -> None:
     if wrong:
         result.status = _STATUS.PRODUCT_IMPORT_STATUS_FAILED
-        for violation in wrong:
-            result.errors.add(field=violation.field, reason=violation.reason, message=violation.message)
+        batches.refuse(result, wrong)

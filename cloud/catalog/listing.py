@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from datetime import UTC
 from typing import Any
 
 import sqlalchemy as sa
@@ -12,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cloud.catalog.products import to_proto
 from cloud.catalog.tables import name_key, product_barcodes, products, sku_key
-from cloud.platform import changes, checks, paging
+from cloud.platform import checks, paging
 from gipos.v1.catalog_pb2 import GetProductRequest, ListProductsRequest, ListProductsResponse, Product, TaxClass
 from kernel import barcodes
 from kernel.errors import Invalid, NotFound, Violation
@@ -55,21 +54,8 @@ async def page(connection: AsyncConnection, tenant_id: str, request: ListProduct
     if wrong := list(_violations(request)):
         raise Invalid(wrong)
     query = _filtered(sa.select(products).where(_COLUMN.tenant_id == tenant_id), tenant_id, request)
-    by_change = request.HasField("updated_since")
-    if by_change:
-        until = await changes.settled_until(connection)
-        query = query.where(_COLUMN.updated_at >= request.updated_since.ToDatetime(tzinfo=UTC), _COLUMN.updated_at < until)
-    elif not request.show_deleted:
-        query = query.where(_COLUMN.deleted_at.is_(None))
-    order = paging.order_of(_ORDERS, request.order_by or ("update_time" if by_change else "create_time desc"))
-    assert order is not None, "checked above"
-    found = await paging.fetch(connection, query, request, order)
-    return ListProductsResponse(
-        products=[to_proto(row) for row in found.rows],
-        next_page_token=found.next_page_token,
-        has_more=bool(found.next_page_token),
-        total_size=found.total_size,
-    )
+    found = await paging.listed(connection, query, request, _ORDERS, "create_time desc", deleted_at=_COLUMN.deleted_at)
+    return ListProductsResponse(products=[to_proto(row) for row in found.rows], **found.paging)
 
 
 def _filtered(query: sa.Select[Any], tenant_id: str, request: ListProductsRequest) -> sa.Select[Any]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cloud.catalog import batches, imports, listing, products, upserts
-from cloud.catalog.additions import Additions
+from cloud.catalog.additions import ADDITIONS
 from cloud.catalog.reads import ProductReads, is_plain
 from cloud.platform.calls import call
 from cloud.platform.database import Database
-from cloud.platform.idempotency import once
+from cloud.platform.idempotency import perform
 from cloud.platform.printed import Printed
 from cloud.platform.rpc import caller
+from cloud.platform.together import Together
 from gipos.v1 import catalog_pb2, catalog_pb2_grpc
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ class ProductServicer(catalog_pb2_grpc.ProductServiceServicer):
     def __init__(self, database: Database, open_stock: imports.OpenStock, *, together: bool = True) -> None:
         self._database = database
         self._reads = ProductReads(database)
-        self._additions = Additions(database) if together else None
+        self._additions = Together(database, ADDITIONS) if together else None
         self._open_stock = open_stock
 
     async def ListProducts(  # type: ignore[override]  # every way to the door takes the printed form as well
@@ -39,59 +40,36 @@ class ProductServicer(catalog_pb2_grpc.ProductServiceServicer):
 
     async def CreateProduct(self, request: catalog_pb2.CreateProductRequest, context: Context) -> catalog_pb2.Product:
         """See catalog.proto."""
-        if self._additions is not None and (added := await self._additions.add(call(), caller().tenant_id, request)) is not None:
+        if self._additions is not None and (added := await self._additions.make(call(), caller().tenant_id, request)) is not None:
             return added
-        async with self._database.transaction(caller().tenant_id) as tx:
-            return await once(
-                tx,
-                "CreateProduct",
-                request.request_id,
-                request,
-                catalog_pb2.Product,
-                lambda: products.create(tx, request.product),
-            )
+        return await perform(self._database, request, catalog_pb2.Product, lambda tx: products.create(tx, request.product))
 
     async def ImportProducts(
         self, request: catalog_pb2.ImportProductsRequest, context: Context
     ) -> catalog_pb2.ImportProductsResponse:
         """See catalog.proto."""
-        async with self._database.transaction(caller().tenant_id) as tx:
-            return await once(
-                tx,
-                "ImportProducts",
-                request.request_id,
-                request,
-                catalog_pb2.ImportProductsResponse,
-                lambda: imports.run(tx, request.items, self._open_stock),
-            )
+        return await perform(
+            self._database,
+            request,
+            catalog_pb2.ImportProductsResponse,
+            lambda tx: imports.run(tx, request.items, self._open_stock),
+        )
 
     async def BatchCreateProducts(
         self, request: catalog_pb2.BatchCreateProductsRequest, context: Context
     ) -> catalog_pb2.BatchProductsResponse:
         """See catalog.proto."""
-        async with self._database.transaction(caller().tenant_id) as tx:
-            return await once(
-                tx,
-                "BatchCreateProducts",
-                request.request_id,
-                request,
-                catalog_pb2.BatchProductsResponse,
-                lambda: batches.create(tx, request.products),
-            )
+        return await perform(
+            self._database, request, catalog_pb2.BatchProductsResponse, lambda tx: batches.create(tx, request.products)
+        )
 
     async def BatchUpdateProducts(
         self, request: catalog_pb2.BatchUpdateProductsRequest, context: Context
     ) -> catalog_pb2.BatchProductsResponse:
         """See catalog.proto."""
-        async with self._database.transaction(caller().tenant_id) as tx:
-            return await once(
-                tx,
-                "BatchUpdateProducts",
-                request.request_id,
-                request,
-                catalog_pb2.BatchProductsResponse,
-                lambda: batches.update(tx, request.updates),
-            )
+        return await perform(
+            self._database, request, catalog_pb2.BatchProductsResponse, lambda tx: batches.update(tx, request.updates)
+        )
 
     async def GetProduct(  # type: ignore[override]  # as above
         self, request: catalog_pb2.GetProductRequest, context: Context
@@ -105,15 +83,12 @@ class ProductServicer(catalog_pb2_grpc.ProductServiceServicer):
 
     async def UpdateProduct(self, request: catalog_pb2.UpdateProductRequest, context: Context) -> catalog_pb2.Product:
         """See catalog.proto."""
-        async with self._database.transaction(caller().tenant_id) as tx:
-            return await once(
-                tx,
-                "UpdateProduct",
-                request.request_id,
-                request,
-                catalog_pb2.Product,
-                lambda: products.update(tx, request.product, request.update_mask.paths, request.etag),
-            )
+        return await perform(
+            self._database,
+            request,
+            catalog_pb2.Product,
+            lambda tx: products.update(tx, request.product, request.update_mask.paths, request.etag),
+        )
 
     async def UpsertProduct(self, request: catalog_pb2.UpsertProductRequest, context: Context) -> catalog_pb2.Product:
         """See catalog.proto."""

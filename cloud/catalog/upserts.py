@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import sqlalchemy as sa
-
 from cloud.catalog import listing, products
 from cloud.platform.database import Transaction
 from gipos.v1.catalog_pb2 import Product
 from kernel.errors import Invalid, VersionConflict, Violation
-
-# Two upserts of one new id would both find nothing: the second waits here until the first has committed.
-_ALONE = sa.text("SELECT pg_advisory_xact_lock(hashtextextended(:what, 0))")
 
 
 async def upsert(tx: Transaction, draft: Product, etag: str) -> tuple[Product, bool]:
@@ -24,7 +19,7 @@ async def upsert(tx: Transaction, draft: Product, etag: str) -> tuple[Product, b
     key = draft.external_id.strip()
     if not key:
         raise Invalid([Violation("external_id", "REQUIRED", "external_id is required: it is the key.")])
-    await tx.run(_ALONE, what=f"product {tx.tenant_id} {key}")
+    await tx.alone(f"product {key}")  # else two first ones would both create it
     current = await listing.by_external_id(tx.connection, tx.tenant_id, key)
     if current is None:
         if etag:

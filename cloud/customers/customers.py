@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import phonenumbers
@@ -45,6 +45,19 @@ def normal_phone(text: str) -> str:
     return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
 
 
+def phone_violations(text: str) -> Iterator[Violation]:
+    """Empty, or a phone number."""
+    if wrong := list(checks.text("phone", text, 40)):
+        yield from wrong  # and not looked at any closer: it may be megabytes
+        return
+    if not text:
+        return
+    try:
+        normal_phone(text)
+    except ValueError as error:
+        yield Violation("phone", "INVALID_PHONE", f"phone {error}.")
+
+
 def to_proto(row: Any, keys: TenantKeys) -> Customer:
     """A row as the contract has it, in clear."""
     customer = privacy.opened(keys, row)
@@ -59,7 +72,6 @@ def to_proto(row: Any, keys: TenantKeys) -> Customer:
 def violations(draft: Customer) -> Iterator[Violation]:
     """What is wrong with a customer as a caller wrote it."""
     yield from checks.text("name", draft.name, 200, required=True)
-    yield from checks.text("phone", draft.phone, 40)
     yield from checks.text("email", draft.email, 200)
     yield from checks.text("address", draft.address, 500)
     yield from checks.text("note", draft.note, 1000)
@@ -67,11 +79,8 @@ def violations(draft: Customer) -> Iterator[Violation]:
     hidden = [name for name in privacy.PERSONAL if getattr(draft, name) and masking.is_mask(name, getattr(draft, name))]
     for name in hidden:
         yield Violation(name, "MASKED_VALUE", f"{name} is masked. Send the whole value, or leave it out.")
-    if draft.phone and "phone" not in hidden:
-        try:
-            normal_phone(draft.phone)
-        except ValueError as error:
-            yield Violation("phone", "INVALID_PHONE", f"phone {error}.")
+    if "phone" not in hidden:
+        yield from phone_violations(draft.phone)
     if draft.email and "email" not in hidden and _EMAIL.fullmatch(draft.email) is None:
         yield Violation("email", "INVALID_EMAIL", "email is not an e-mail address.")
 
@@ -98,16 +107,33 @@ async def create(tx: Transaction, draft: Customer) -> Customer:
     """
     customer = normalised(draft)
     customer.id = new_id("cus")
-    keys = await keys_of(tx.connection, tx.tenant_id)
-    stamp = {"tenant_id": tx.tenant_id, "id": customer.id, "version": 1, "created_at": tx.now, "updated_at": tx.now}
-    values = privacy.columns(keys, customer) | {"external_id": customer.external_id}
-    await _write(tx, sa.insert(customers).values(**stamp, **values), customer.external_id)
-    customer.etag = "1"
-    customer.create_time.FromDatetime(tx.now)
-    customer.update_time.FromDatetime(tx.now)
-    trail.about(customer.id, [name for name in WRITABLE if getattr(customer, name)])
-    tx.publish(CUSTOMER_CREATED, masking.masked(customer), subject_id=customer.id, version=1)
+    try:
+        await add(tx, [customer])
+    except IntegrityError as error:
+        raise _taken(customer) from error
     return customer
+
+
+async def add(tx: Transaction, made: Sequence[Customer]) -> None:
+    """Stores normalised customers that have ids, sets their etag and times, and announces them.
+
+    Raises:
+        IntegrityError: another customer has one's external_id.
+    """
+    if not made:
+        return
+    keys = await keys_of(tx.connection, tx.tenant_id)
+    stamp = {"tenant_id": tx.tenant_id, "version": 1, "created_at": tx.now, "updated_at": tx.now}
+    rows = [
+        {**stamp, "id": customer.id, "external_id": customer.external_id, **privacy.columns(keys, customer)} for customer in made
+    ]
+    await tx.connection.execute(sa.insert(customers), rows)
+    for customer in made:
+        customer.etag = "1"
+        customer.create_time.FromDatetime(tx.now)
+        customer.update_time.FromDatetime(tx.now)
+        trail.about(customer.id, [name for name in WRITABLE if getattr(customer, name)])
+        tx.publish(CUSTOMER_CREATED, masking.masked(customer), subject_id=customer.id, version=1)
 
 
 async def update(tx: Transaction, draft: Customer, paths: Sequence[str], etag: str) -> Customer:
@@ -127,9 +153,10 @@ async def upsert(tx: Transaction, draft: Customer, etag: str) -> tuple[Customer,
     Raises:
         Invalid, AlreadyExists, VersionConflict: as their names say.
     """
-    if not draft.external_id:
-        raise Invalid([Violation("customer.external_id", "REQUIRED", "customer.external_id is required.")])
-    query = sa.select(customers).where(_COLUMN.tenant_id == tx.tenant_id, _COLUMN.external_id == draft.external_id)
+    key = draft.external_id.strip()
+    if not key:
+        raise Invalid([Violation("customer.external_id", "REQUIRED", "customer.external_id is required: it is the key.")])
+    query = sa.select(customers).where(_COLUMN.tenant_id == tx.tenant_id, _COLUMN.external_id == key)
     row = (await tx.connection.execute(query.with_for_update())).one_or_none()
     if row is None:
         if etag:
@@ -177,7 +204,7 @@ async def find(connection: AsyncConnection, tenant_id: str, customer_id: str, ex
     raise _missing(customer_id)
 
 
-async def _change(tx: Transaction, row: Any, draft: Customer, paths: Collection[str], etag: str) -> Customer:
+async def _change(tx: Transaction, row: Any, draft: Customer, paths: Sequence[str], etag: str) -> Customer:
     if row is None or row.deleted_at is not None:
         raise _missing(draft.id if row is None else row.id, erased=row is not None)
     keys = await keys_of(tx.connection, tx.tenant_id)
@@ -187,6 +214,8 @@ async def _change(tx: Transaction, row: Any, draft: Customer, paths: Collection[
             f"Customer {row.id} changed since you read it (etag {current.etag}, you sent {etag}). Read it again, then retry.",
             customer_id=row.id,
         )
+    if wrong := list(checks.mask(paths)):
+        raise Invalid(wrong)
     names = WRITABLE if not paths or "*" in paths else paths
     if unknown := [path for path in names if path not in Customer.DESCRIPTOR.fields_by_name]:
         raise Invalid([Violation("update_mask", "UNKNOWN_FIELD", f"There is no field {path!r} to update.") for path in unknown])
@@ -205,7 +234,10 @@ async def _change(tx: Transaction, row: Any, draft: Customer, paths: Collection[
     if changed != ["external_id"]:
         values |= privacy.columns(keys, customer)
     statement = sa.update(customers).where(_COLUMN.tenant_id == tx.tenant_id, _COLUMN.id == row.id).values(**values)
-    await _write(tx, statement, customer.external_id)
+    try:
+        await tx.connection.execute(statement)
+    except IntegrityError as error:
+        raise _taken(customer) from error
     customer.etag = str(row.version + 1)
     customer.create_time.CopyFrom(current.create_time)
     customer.update_time.FromDatetime(tx.now)
@@ -213,12 +245,9 @@ async def _change(tx: Transaction, row: Any, draft: Customer, paths: Collection[
     return customer
 
 
-async def _write(tx: Transaction, statement: sa.Executable, external_id: str) -> None:
-    try:
-        await tx.connection.execute(statement)
-    except IntegrityError as error:
-        message = f"external_id {external_id!r} already belongs to another customer."
-        raise AlreadyExists(message, [Violation("external_id", "ALREADY_EXISTS", message)]) from error
+def _taken(customer: Customer) -> AlreadyExists:
+    message = f"external_id {customer.external_id!r} already belongs to another customer."
+    return AlreadyExists(message, [Violation("external_id", "ALREADY_EXISTS", message)])
 
 
 def _missing(customer_id: str, *, erased: bool = False) -> NotFound:

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cloud.customers import indexes, names
-from cloud.customers.customers import normal_phone, to_proto
+from cloud.customers.customers import normal_phone, phone_violations, to_proto
 from cloud.customers.tables import customers
 from cloud.platform import checks
 from cloud.platform.database import Transaction
@@ -31,9 +31,6 @@ _COLUMN = customers.c
 _BYTES = _COLUMN.name_index.type
 _LOOKED_AT = 500
 """Names to open and compare at most: a name of only the commonest words must not open the whole table."""
-
-# Two requests that bring the same new number would both find nobody: the second waits here until the first has committed.
-_ALONE = sa.text("SELECT pg_advisory_xact_lock(hashtextextended(k, 0)) FROM unnest(CAST(:whats AS text[])) AS k")
 
 
 @dataclass
@@ -74,7 +71,7 @@ async def owners_of(tx: Transaction, wanted: Iterable[Customer]) -> Owners:
     emails = {index for customer in wanted if (index := indexes.of_email(keys, customer.email))}
     externals = {customer.external_id for customer in wanted if customer.external_id}
     locks = [*(index.hex() for index in (*phones, *emails)), *(_external(value) for value in externals)]
-    await tx.run(_ALONE, whats=sorted(f"customer {tx.tenant_id} {lock}" for lock in locks))
+    await tx.alone(*(f"customer {lock}" for lock in locks))
     query = sa.select(_COLUMN.id, _COLUMN.phone_index, _COLUMN.email_index, _COLUMN.external_id).where(
         _COLUMN.tenant_id == tx.tenant_id,
         sa.or_(
@@ -100,7 +97,7 @@ def _external(external_id: str) -> str:
 
 async def alone(tx: Transaction, external_id: str) -> None:
     """Waits until nobody else adds or replaces a customer with this external_id."""
-    await tx.run(_ALONE, whats=[f"customer {tx.tenant_id} {_external(external_id.strip())}"])
+    await tx.alone(f"customer {_external(external_id.strip())}")
 
 
 async def refuse(tx: Transaction, customer: Customer, *, allow_duplicate: bool) -> None:
@@ -161,13 +158,9 @@ async def find(
 def _violations(request: FindDuplicateCustomersRequest) -> Iterator[Violation]:
     if not (request.phone or request.email or request.name.strip()):
         yield Violation("phone", "REQUIRED", "At least one of phone, email and name is required.")
-    for name, limit in (("phone", 40), ("email", 200), ("name", 200)):
-        yield from checks.text(name, getattr(request, name), limit)
-    if request.phone:
-        try:
-            normal_phone(request.phone)
-        except ValueError as error:
-            yield Violation("phone", "INVALID_PHONE", f"phone {error}.")
+    yield from checks.text("email", request.email, 200)
+    yield from checks.text("name", request.name, 200)
+    yield from phone_violations(request.phone)
 
 
 async def _looked_up(

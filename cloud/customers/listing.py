@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cloud.customers import indexes
-from cloud.customers.customers import normal_phone, to_proto
+from cloud.customers.customers import normal_phone, phone_violations, to_proto
 from cloud.customers.tables import customers
-from cloud.platform import changes, checks, paging
+from cloud.platform import checks, paging
 from cloud.platform.sealing import TenantKeys, keys_of
 from gipos.v1.customers_pb2 import ListCustomersRequest, ListCustomersResponse
 from kernel.errors import Invalid, Violation
@@ -22,18 +21,14 @@ _ORDERS: dict[str, tuple[sa.ColumnElement[Any], ...]] = {
     "create_time": (_COLUMN.id,),  # ids are made in the order of time
     "update_time": (_COLUMN.updated_at, _COLUMN.id),
 }
-_TEXTS = {"query": 200, "phone": 40, "external_id": 200, "email": 200}
+_TEXTS = {"query": 200, "external_id": 200, "email": 200}
 
 
 def _violations(request: ListCustomersRequest) -> Iterator[Violation]:
     yield from checks.page_size(request.page_size)
     for name, limit in _TEXTS.items():
         yield from checks.text(name, getattr(request, name), limit)
-    if request.phone:
-        try:
-            normal_phone(request.phone)
-        except ValueError as error:
-            yield Violation("phone", "INVALID_PHONE", f"phone {error}.")
+    yield from phone_violations(request.phone)
     yield from checks.moment("updated_since", request.updated_since)
     yield from checks.order_by(request.order_by, _ORDERS, by_change=request.HasField("updated_since"))
 
@@ -48,21 +43,8 @@ async def page(connection: AsyncConnection, tenant_id: str, request: ListCustome
         raise Invalid(wrong)
     keys = await keys_of(connection, tenant_id)
     query = _filtered(sa.select(customers).where(_COLUMN.tenant_id == tenant_id), keys, request)
-    by_change = request.HasField("updated_since")
-    if by_change:
-        until = await changes.settled_until(connection)
-        query = query.where(_COLUMN.updated_at >= request.updated_since.ToDatetime(tzinfo=UTC), _COLUMN.updated_at < until)
-    elif not request.show_deleted:
-        query = query.where(_COLUMN.deleted_at.is_(None))
-    order = paging.order_of(_ORDERS, request.order_by or ("update_time" if by_change else "create_time desc"))
-    assert order is not None, "checked above"
-    found = await paging.fetch(connection, query, request, order)
-    return ListCustomersResponse(
-        customers=[to_proto(row, keys) for row in found.rows],
-        next_page_token=found.next_page_token,
-        has_more=bool(found.next_page_token),
-        total_size=found.total_size,
-    )
+    found = await paging.listed(connection, query, request, _ORDERS, "create_time desc", deleted_at=_COLUMN.deleted_at)
+    return ListCustomersResponse(customers=[to_proto(row, keys) for row in found.rows], **found.paging)
 
 
 def _filtered(query: sa.Select[Any], keys: TenantKeys, request: ListCustomersRequest) -> sa.Select[Any]:

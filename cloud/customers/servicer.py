@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from cloud.customers import batches, customers, duplicates, listing, privacy
 from cloud.platform.calls import call
 from cloud.platform.database import Database, Transaction
-from cloud.platform.idempotency import once
+from cloud.platform.idempotency import perform
 from cloud.platform.rpc import caller
 from gipos.v1 import customers_pb2, customers_pb2_grpc
 
@@ -35,30 +35,19 @@ class CustomerServicer(customers_pb2_grpc.CustomerServiceServicer):
 
     async def CreateCustomer(self, request: customers_pb2.CreateCustomerRequest, context: Context) -> customers_pb2.Customer:
         """See customers.proto."""
-        async with self._database.transaction(caller().tenant_id) as tx:
-            made = await once(
-                tx,
-                "CreateCustomer",
-                request.request_id,
-                request,
-                customers_pb2.Customer,
-                lambda: _create(tx, request),
-            )
+        made = await perform(self._database, request, customers_pb2.Customer, lambda tx: _create(tx, request))
         return privacy.shown([made], caller())[0]
 
     async def BatchCreateCustomers(
         self, request: customers_pb2.BatchCreateCustomersRequest, context: Context
     ) -> customers_pb2.BatchCreateCustomersResponse:
         """See customers.proto."""
-        async with self._database.transaction(caller().tenant_id) as tx:
-            answer = await once(
-                tx,
-                "BatchCreateCustomers",
-                request.request_id,
-                request,
-                customers_pb2.BatchCreateCustomersResponse,
-                lambda: batches.create(tx, request.customers, allow_duplicates=request.allow_duplicates),
-            )
+        answer = await perform(
+            self._database,
+            request,
+            customers_pb2.BatchCreateCustomersResponse,
+            lambda tx: batches.create(tx, request.customers, allow_duplicates=request.allow_duplicates),
+        )
         made = [result for result in answer.results if result.HasField("customer")]
         for result, customer in zip(made, privacy.shown([result.customer for result in made], caller()), strict=True):
             result.customer.CopyFrom(customer)
@@ -85,15 +74,12 @@ class CustomerServicer(customers_pb2_grpc.CustomerServiceServicer):
 
     async def UpdateCustomer(self, request: customers_pb2.UpdateCustomerRequest, context: Context) -> customers_pb2.Customer:
         """See customers.proto."""
-        async with self._database.transaction(caller().tenant_id) as tx:
-            changed = await once(
-                tx,
-                "UpdateCustomer",
-                request.request_id,
-                request,
-                customers_pb2.Customer,
-                lambda: customers.update(tx, request.customer, request.update_mask.paths, request.etag),
-            )
+        changed = await perform(
+            self._database,
+            request,
+            customers_pb2.Customer,
+            lambda tx: customers.update(tx, request.customer, request.update_mask.paths, request.etag),
+        )
         return privacy.shown([changed], caller())[0]
 
     async def UpsertCustomer(self, request: customers_pb2.UpsertCustomerRequest, context: Context) -> customers_pb2.Customer:

@@ -6,16 +6,13 @@ from collections.abc import Iterator, Mapping
 
 from cloud.accounts import outlets
 from cloud.catalog import products
-from cloud.catalog.batches import check_size
 from cloud.inventory import levels, movements
 from cloud.inventory.movements import Change
-from cloud.platform import checks
+from cloud.platform import batches, checks
 from cloud.platform.database import Transaction
-from gipos.v1.accounts_pb2 import Outlet
 from gipos.v1.catalog_pb2 import Product
 from gipos.v1.inventory_pb2 import (
     AdjustInventoryRequest,
-    AdjustmentResult,
     BatchAdjustInventoryRequest,
     BatchAdjustInventoryResponse,
     Inventory,
@@ -46,13 +43,8 @@ async def adjust(tx: Transaction, request: AdjustInventoryRequest) -> Inventory:
         Invalid: quantity, reason, note or outlet is not right.
         NotFound: no such product.
     """
-    wrong = list(_violations(request))
-    outlet = Outlet()
-    try:
-        outlet = await outlets.meant(tx.connection, tx.tenant_id, request.outlet_id)
-    except Invalid as error:
-        wrong += error.violations
-    if wrong:
+    outlet, unclear = outlets.among(await outlets.every(tx.connection, tx.tenant_id), request.outlet_id)
+    if wrong := [*_violations(request), *unclear]:
         raise Invalid(wrong)
     await products.find(tx.connection, tx.tenant_id, request.product_id)
     await movements.apply(tx, [_change(request, outlet.id)])
@@ -68,32 +60,28 @@ async def adjust_many(tx: Transaction, request: BatchAdjustInventoryRequest) -> 
         Invalid: no items, or more than 500.
     """
     items = request.adjustments
-    check_size("adjustments", items)
-    mine = {outlet.id: outlet for outlet in await outlets.every(tx.connection, tx.tenant_id)}
+    batches.check_size("adjustments", items)
+    mine = await outlets.every(tx.connection, tx.tenant_id)
     askable = {item.product_id for item in items if "\0" not in item.product_id}
     known = await products.by_ids(tx.connection, tx.tenant_id, askable)
-    problems = [list(_problems(item, mine, known)) for item in items]
-    only = next(iter(mine), "")
-    changes = [_change(item, item.outlet_id or only) for item, wrong in zip(items, problems, strict=True) if not wrong]
-    after = await movements.apply(tx, changes)
-    response = BatchAdjustInventoryResponse(succeeded=len(changes), failed=len(items) - len(changes))
-    for item, wrong in zip(items, problems, strict=True):
-        result = AdjustmentResult(level=None if wrong else after[item.outlet_id or only, item.product_id])
-        for violation in wrong:
-            result.errors.add(field=violation.field, reason=violation.reason, message=violation.message)
-        response.results.append(result)
-    return response
+    problems: dict[int, list[Violation]] = {}
+    changes: dict[int, Change] = {}
+    for index, item in enumerate(items):
+        outlet, unclear = outlets.among(mine, item.outlet_id)
+        if wrong := [*_violations(item), *_product_violations(item, known), *unclear]:
+            problems[index] = wrong
+        else:
+            changes[index] = _change(item, outlet.id)
+    after = await movements.apply(tx, list(changes.values()))
+    levels_after = {index: after[change.outlet_id, change.product_id] for index, change in changes.items()}
+    return batches.told(BatchAdjustInventoryResponse(), "level", levels_after, problems)
 
 
-def _problems(item: AdjustInventoryRequest, mine: Mapping[str, Outlet], known: Mapping[str, Product]) -> Iterator[Violation]:
-    yield from _violations(item)
-    if item.product_id not in known:
-        reason = "NOT_FOUND" if item.product_id else "REQUIRED"
-        yield Violation("product_id", reason, f"There is no product {item.product_id or '(empty)'}.")
-    if item.outlet_id and item.outlet_id not in mine:
-        yield Violation("outlet_id", "NOT_FOUND", f"There is no outlet {item.outlet_id}. GET /api/v1/outlets lists yours.")
-    if not item.outlet_id and len(mine) != 1:
-        yield Violation("outlet_id", "REQUIRED", f"outlet_id is required: you have {len(mine)} outlets.")
+def _product_violations(item: AdjustInventoryRequest, known: Mapping[str, Product]) -> Iterator[Violation]:
+    if not item.product_id:
+        yield Violation("product_id", "REQUIRED", "product_id is required.")
+    elif item.product_id not in known:
+        yield Violation("product_id", "NOT_FOUND", f"There is no product {item.product_id}.")
 
 
 def _change(request: AdjustInventoryRequest, outlet_id: str) -> Change:

@@ -15,7 +15,6 @@ from cloud.inventory.movements import Change, to_level
 from cloud.inventory.tables import levels
 from cloud.platform import checks
 from cloud.platform.database import Transaction
-from gipos.v1.accounts_pb2 import Outlet
 from gipos.v1.inventory_pb2 import Inventory, Level, SetInventoryRequest
 from kernel import quantities
 from kernel.errors import Invalid, VersionConflict
@@ -62,13 +61,8 @@ async def count(tx: Transaction, request: SetInventoryRequest) -> Inventory:
         NotFound: no such product.
         VersionConflict: the level is no longer at the expected version.
     """
-    wrong = [*checks.quantity("on_hand", request.on_hand), *checks.text("note", request.note, 500)]
-    outlet = Outlet()
-    try:
-        outlet = await outlets.meant(tx.connection, tx.tenant_id, request.outlet_id)
-    except Invalid as error:
-        wrong += error.violations
-    if wrong:
+    outlet, unclear = outlets.among(await outlets.every(tx.connection, tx.tenant_id), request.outlet_id)
+    if wrong := [*checks.quantity("on_hand", request.on_hand), *checks.text("note", request.note, 500), *unclear]:
         raise Invalid(wrong)
     await products.find(tx.connection, tx.tenant_id, request.product_id)
     # A level that is not there yet cannot be locked: it is made first, at version 0, so that two first counts do not cross.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -35,13 +34,7 @@ _NEWEST = paging.Order((_MOVEMENT.id,), is_descending=True)
 
 
 async def _outlet_violations(connection: AsyncConnection, tenant_id: str, outlet_id: str) -> list[Violation]:
-    if not outlet_id:
-        return []
-    try:
-        await outlets.meant(connection, tenant_id, outlet_id)
-    except Invalid as error:
-        return list(error.violations)
-    return []
+    return outlets.among(await outlets.every(connection, tenant_id), outlet_id)[1] if outlet_id else []
 
 
 def _level_violations(request: ListLevelsRequest) -> Iterator[Violation]:
@@ -69,16 +62,10 @@ async def page(connection: AsyncConnection, tenant_id: str, request: ListLevelsR
         query = query.where(_LEVEL.on_hand - _LEVEL.reserved < quantities.parse(request.available_below))
     order = _BY_PRODUCT
     if request.HasField("updated_since"):
-        until = await changes.settled_until(connection)
-        query = query.where(_LEVEL.updated_at >= request.updated_since.ToDatetime(tzinfo=UTC), _LEVEL.updated_at < until)
+        query = await changes.since(connection, query, request.updated_since, _LEVEL.updated_at)
         order = _BY_CHANGE
     found = await paging.fetch(connection, query, request, order)
-    return ListLevelsResponse(
-        levels=[ledger.to_level(row) for row in found.rows],
-        next_page_token=found.next_page_token,
-        has_more=bool(found.next_page_token),
-        total_size=found.total_size,
-    )
+    return ListLevelsResponse(levels=[ledger.to_level(row) for row in found.rows], **found.paging)
 
 
 def sales_of(tenant_id: str, product_id: str) -> sa.Select[tuple[str]]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from cloud.catalog import products
 from cloud.inventory import adjustments, levels, listing
 from cloud.platform.database import Database
-from cloud.platform.idempotency import once
+from cloud.platform.idempotency import perform
 from cloud.platform.rpc import caller
 from gipos.v1 import inventory_pb2, inventory_pb2_grpc
 
@@ -35,36 +35,19 @@ class InventoryServicer(inventory_pb2_grpc.InventoryServiceServicer):
 
     async def SetInventory(self, request: inventory_pb2.SetInventoryRequest, context: Context) -> inventory_pb2.Inventory:
         """See inventory.proto."""
-        async with self._database.transaction(caller().tenant_id) as tx:
-            return await once(
-                tx, "SetInventory", request.request_id, request, inventory_pb2.Inventory, lambda: levels.count(tx, request)
-            )
+        return await perform(self._database, request, inventory_pb2.Inventory, lambda tx: levels.count(tx, request))
 
     async def AdjustInventory(self, request: inventory_pb2.AdjustInventoryRequest, context: Context) -> inventory_pb2.Inventory:
         """See inventory.proto."""
-        async with self._database.transaction(caller().tenant_id) as tx:
-            return await once(
-                tx,
-                "AdjustInventory",
-                request.request_id,
-                request,
-                inventory_pb2.Inventory,
-                lambda: adjustments.adjust(tx, request),
-            )
+        return await perform(self._database, request, inventory_pb2.Inventory, lambda tx: adjustments.adjust(tx, request))
 
     async def BatchAdjustInventory(
         self, request: inventory_pb2.BatchAdjustInventoryRequest, context: Context
     ) -> inventory_pb2.BatchAdjustInventoryResponse:
         """See inventory.proto."""
-        async with self._database.transaction(caller().tenant_id) as tx:
-            return await once(
-                tx,
-                "BatchAdjustInventory",
-                request.request_id,
-                request,
-                inventory_pb2.BatchAdjustInventoryResponse,
-                lambda: adjustments.adjust_many(tx, request),
-            )
+        return await perform(
+            self._database, request, inventory_pb2.BatchAdjustInventoryResponse, lambda tx: adjustments.adjust_many(tx, request)
+        )
 
     async def ListMovements(
         self, request: inventory_pb2.ListMovementsRequest, context: Context

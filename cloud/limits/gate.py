@@ -104,7 +104,11 @@ class Limits:
             await refusals.keep_back(merchant)
             raise refusal
         if failure is not None:
-            raise failure
+            try:
+                raise failure
+            finally:
+                # Its traceback holds this frame; held by the frame in turn, it would stay until a collection, request and all.
+                del failure
         return answer
 
     @asynccontextmanager

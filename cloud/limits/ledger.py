@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -114,7 +115,7 @@ class Ledger:
         self._replica = replica
         self._turn = asyncio.Lock()
         self._connection: asyncpg.Connection[Any] | None = None
-        self._release: Any = None
+        self._release: AsyncExitStack | None = None
         self._charge: Any = None
 
     async def charge(self, asked: Sequence[Asked], places: Sequence[Place]) -> list[Outcome]:
@@ -171,12 +172,8 @@ class Ledger:
     async def _connect(self) -> None:
         await self._disconnect()
         async with asyncio.timeout(PATIENCE_SECONDS):
-            async with self._database.across_tenants() as pooled:
-                engine = pooled.engine
-            # Kept out of the pool while it lives: its settings are not for others.
-            self._release = await engine.connect()
-            driver = (await self._release.get_raw_connection()).driver_connection
-            assert driver is not None
+            self._release = AsyncExitStack()
+            _, driver = await self._release.enter_async_context(self._database.apart())
             for setting in _SETTINGS:
                 await driver.execute(setting)
             self._charge = await driver.prepare(_CHARGE)
@@ -188,5 +185,4 @@ class Ledger:
         if connection is not None:
             connection.terminate()
         if release is not None:
-            await release.invalidate()
-            await release.close()
+            await release.aclose()

@@ -47,12 +47,17 @@ def exhausted_at(now: datetime, used: int, limit: int) -> datetime | None:
     return moment if moment < day_start(day_of(now) + timedelta(days=1)) else None
 
 
-async def report(connection: AsyncConnection, tenant_id: str, days: int) -> Usage:
-    """The usage of a merchant, with so many days of history, today included."""
-    now = business_days.now()
-    today = day_of(now)
+async def report(connection: AsyncConnection, tenant_id: str, days: int, now: datetime | None = None) -> Usage:
+    """The usage of a merchant, with so many days of history, today included.
+
+    Without `now` it is the present moment of the database's clock, which charges are dated by too: with a clock of our own that
+    differs by seconds, a merchant who calls at midnight would be told of a day that has not begun or is over.
+    """
     plan = await plans.of(connection, tenant_id)
     states = (await connection.execute(sa.select(limit_states).where(limit_states.c.tenant_id == tenant_id))).all()
+    if now is None:  # asked after the states, so that none of them is of a later day
+        now = (await connection.execute(sa.select(sa.func.clock_timestamp()))).scalar_one()
+    today = day_of(now)
     whole = next((state for state in states if state.key_id == ""), None)
     is_today = whole is not None and whole.day == today
     used = whole.used if whole is not None and is_today else 0
@@ -105,9 +110,9 @@ def _running(slots: dict[str, list[float]], now: datetime) -> int:
     return sum(int(count) for count, told_at in slots.values() if told_at > alive)
 
 
-async def forget_old(database: Database) -> int:
-    """Removes days beyond 400, and states of keys that nobody used for as long; how many rows."""
-    oldest = day_of(business_days.now()) - timedelta(days=KEPT_DAYS)
+async def forget_old(database: Database, now: datetime | None = None) -> int:
+    """Removes days beyond 400 before `now` (the present), and states of keys that nobody used for as long; how many rows."""
+    oldest = day_of(now or business_days.now()) - timedelta(days=KEPT_DAYS)
     async with database.across_tenants() as connection:
         past = await connection.execute(sa.delete(usage_days).where(usage_days.c.day < oldest))
         idle = await connection.execute(sa.delete(limit_states).where(limit_states.c.day < oldest))

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from kernel.errors import GiposError
+from kernel.scopes import READS
 
 
 @dataclass(frozen=True)
@@ -77,16 +78,13 @@ class Call:
     @property
     def is_read(self) -> bool:
         """Whether the method only reads."""
-        return self.method.rpartition("/")[2].startswith(READS)
+        return self.name.startswith(READS)
 
     @property
     def name(self) -> str:
         """The method's own name, for example "CreateSale"."""
         return self.method.rpartition("/")[2]
 
-
-READS = ("Get", "List", "Watch", "Find", "Export", "Verify")
-"""How the names of methods begin that change nothing."""
 
 current: ContextVar[Call] = ContextVar("call")
 

@@ -7,9 +7,11 @@ oldest transaction that is under way: decision 0011 has the proof and its limits
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
+from typing import Any
 
 import sqlalchemy as sa
+from google.protobuf.timestamp_pb2 import Timestamp
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 _SETTLED = sa.text("SELECT settled_until()")
@@ -22,3 +24,11 @@ async def settled_until(connection: AsyncConnection) -> datetime:
     """
     until: datetime = (await connection.execute(_SETTLED)).scalar_one()
     return until
+
+
+async def since(
+    connection: AsyncConnection, query: sa.Select[Any], moment: Timestamp, updated_at: sa.ColumnElement[datetime]
+) -> sa.Select[Any]:
+    """The query for those of its rows that changed from this moment on, as far as that is settled."""
+    until = await settled_until(connection)
+    return query.where(updated_at >= moment.ToDatetime(tzinfo=UTC), updated_at < until)

@@ -25,7 +25,7 @@ from cloud.platform import log, trail
 from cloud.platform.calls import Call
 from cloud.platform.keyring import Keyring
 from cloud.platform.sealing import Vault
-from cloud.platform.statements import UNKNOWN_OUTCOME, Driver, Statements, of_state
+from cloud.platform.statements import TOO_MUCH, UNKNOWN_OUTCOME, Driver, Statements, of_state
 from kernel import business_days
 from kernel.errors import Busy, Unreachable
 from kernel.event_types import EventType
@@ -41,6 +41,7 @@ M = TypeVar("M", bound=Message)
 STATEMENTS_AT_ONCE = 6
 """Connections for single statements. Few: what waits is put together instead of being sent side by side."""
 _SET_TENANT = sa.text("SELECT set_config('gipos.tenant_id', :tenant_id, true)")
+_ALONE = sa.text("SELECT pg_advisory_xact_lock(hashtextextended(what, 0)) FROM unnest(CAST(:whats AS text[])) AS what")
 
 
 class Announcing:
@@ -99,6 +100,14 @@ class Transaction(Announcing):
         """Executes a statement."""
         result: sa.CursorResult[Any] = await self.connection.execute(statement, parameters or None)
         return result
+
+    async def alone(self, *whats: str) -> None:
+        """Waits until no other transaction of this merchant is alone with one of these; the next one waits for this one's end.
+
+        For what no row can be locked for: two that look for what is not there yet would both find nothing.
+        """
+        # In one order for everybody, so that two who want several never wait for each other.
+        await self.run(_ALONE, whats=sorted({f"{self.tenant_id} {what}" for what in whats}))
 
 
 class SharedTransaction(Announcing):
@@ -227,20 +236,28 @@ class Database:
                 yield connection
 
     @asynccontextmanager
-    async def listening(self, channel: str, heard: Callable[[object, int, str, object], None]) -> AsyncIterator[asyncio.Event]:
-        """Calls `heard` with every NOTIFY on a channel; the event is set when the connection is lost."""
+    async def apart(self) -> AsyncIterator[tuple[AsyncConnection, Any]]:
+        """A connection across tenants to keep, outside of any transaction, and the driver's own beneath it.
+
+        At the end it is closed and not returned to the pool: what it was set to, listens to or has locked is nobody else's.
+        """
         async with self._system.connect() as connection:
             await connection.execution_options(isolation_level="AUTOCOMMIT")
             driver = (await connection.get_raw_connection()).driver_connection
             assert driver is not None
+            try:
+                yield connection, driver
+            finally:
+                await connection.invalidate()
+
+    @asynccontextmanager
+    async def listening(self, channel: str, heard: Callable[[object, int, str, object], None]) -> AsyncIterator[asyncio.Event]:
+        """Calls `heard` with every NOTIFY on a channel; the event is set when the connection is lost."""
+        async with self.apart() as (_, driver):
             closed = asyncio.Event()
             driver.add_termination_listener(lambda _connection: closed.set())
             await driver.add_listener(channel, heard)
-            try:
-                yield closed
-            finally:
-                if not closed.is_set():
-                    await driver.remove_listener(channel, heard)
+            yield closed
 
     async def ping(self) -> None:
         """Raises when the database does not answer."""
@@ -268,7 +285,7 @@ def _understood() -> Iterator[None]:
             raise Unreachable(UNKNOWN_OUTCOME) from error
         raise
     except PoolTimeoutError as error:
-        raise Busy("Too much is going on at once. Nothing was changed; send the request again.") from error
+        raise Busy(TOO_MUCH) from error
     except OSError as error:
         raise Unreachable(UNKNOWN_OUTCOME) from error
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from google.protobuf.message import Message
@@ -48,9 +48,13 @@ _FIND = sa.text(
     "SELECT fingerprint, answer FROM idempotency_keys WHERE tenant_id = :tenant_id AND method = :method AND key = :key"
 )
 _SETTLE = sa.text("UPDATE idempotency_keys SET answer = :answer WHERE tenant_id = :tenant_id AND method = :method AND key = :key")
-
-
-_FORGET = sa.text("DELETE FROM idempotency_keys WHERE created_at < now() - make_interval(days => :days)")
+_FORGET = sa.text(
+    """
+    DELETE FROM idempotency_keys WHERE (tenant_id, method, key) IN (
+        SELECT tenant_id, method, key FROM idempotency_keys WHERE created_at < now() - make_interval(days => :days)
+        LIMIT :most FOR UPDATE SKIP LOCKED)
+    """
+)
 # Of the methods that the release before had; no message begins with the byte that sealed values begin with.
 _SEALED: dict[str, type[Message]] = {"CreateCustomer": Customer, "CreateWebhook": Webhook}
 _PLAIN = sa.text(
@@ -58,6 +62,8 @@ _PLAIN = sa.text(
     "WHERE method = :method AND length(answer) > 0 AND get_byte(answer, 0) <> 1"
 )
 KEPT_DAYS = 30
+FORGOTTEN_AT_ONCE = 10_000
+"""Keys in one statement: a whole day's, after a pause, would take longer than a statement may, every time anew."""
 LONGEST_KEY = 255
 RETRY_SECONDS = 1.0
 REPLAYED = ("idempotent-replayed", "true")
@@ -66,8 +72,13 @@ PLACE = "idempotency_keys.answer"
 
 async def forget_old(database: Database) -> int:
     """Removes keys that are older than 30 days; how many."""
-    async with database.across_tenants() as connection:
-        return (await connection.execute(_FORGET, {"days": KEPT_DAYS})).rowcount
+    count = 0
+    while True:
+        async with database.across_tenants() as connection:
+            gone = (await connection.execute(_FORGET, {"days": KEPT_DAYS, "most": FORGOTTEN_AT_ONCE})).rowcount
+        count += gone
+        if gone < FORGOTTEN_AT_ONCE:
+            return count
 
 
 def fingerprint(request: Message) -> bytes:
@@ -113,6 +124,30 @@ def in_progress(key: str) -> IdempotencyInProgress:
 def note_replay() -> None:
     """Tells the caller that the answer is a stored one."""
     calls.call().headers.append(REPLAYED)
+
+
+async def perform(
+    database: Database,
+    request: Any,
+    answer_type: type[M],
+    change: Callable[[Transaction], Awaitable[M]],
+    *,
+    tenant_id: str = "",
+    by: str = "",
+) -> M:
+    """The answer of a change, made in a transaction of its own and once for each key; raises as `once`.
+
+    Args:
+        database: Where it is made.
+        request: Its request_id is the key, and its type names the method.
+        answer_type: What the change answers.
+        change: Makes it.
+        tenant_id: Of the transaction, where it is not the caller's.
+        by: Whose keys these are, where those of one caller are not another's: the stored answer may hold a secret.
+    """
+    method = request.DESCRIPTOR.name.removesuffix("Request") + (f" by {by}" if by else "")
+    async with database.transaction(tenant_id or calls.caller().tenant_id) as tx:
+        return await once(tx, method, request.request_id, request, answer_type, lambda: change(tx))
 
 
 async def once(

@@ -259,12 +259,7 @@ async def _presence(database: Database, owner: int, woken: asyncio.Event) -> Asy
 
     After a lost connection it is the same number again, if it can be had: what this loop still works on stays its own.
     """
-    async with database.across_tenants() as connection:
-        engine = connection.engine
-    async with engine.connect() as connection:
-        await connection.execution_options(isolation_level="AUTOCOMMIT")
-        driver = (await connection.get_raw_connection()).driver_connection
-        assert driver is not None
+    async with database.apart() as (connection, driver):
         lost = asyncio.Event()
 
         def note(_connection: object) -> None:
@@ -272,13 +267,9 @@ async def _presence(database: Database, owner: int, woken: asyncio.Event) -> Asy
             woken.set()
 
         driver.add_termination_listener(note)
-        try:
-            while not (await connection.execute(_TRY_LOCK, {"namespace": _NAMESPACE, "owner": owner})).scalar_one():
-                owner = _new_owner()
-            yield owner, lost
-        finally:
-            # Closed, not returned to the pool: there the lock would live on.
-            await connection.invalidate()
+        while not (await connection.execute(_TRY_LOCK, {"namespace": _NAMESPACE, "owner": owner})).scalar_one():
+            owner = _new_owner()
+        yield owner, lost
 
 
 def _reason(error: Exception) -> str:

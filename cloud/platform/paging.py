@@ -11,7 +11,7 @@ import hashlib
 import os
 import time
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -23,7 +23,9 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from google.protobuf.message import Message
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from cloud.platform import changes, checks
 from kernel.errors import CursorInvalid, Invalid, Violation
+from kernel.ids import is_id
 
 DEFAULT_SIZE = 50
 MAX_SIZE = 200
@@ -55,8 +57,8 @@ def size(page_size: int) -> int:
     Raises:
         Invalid: below 0.
     """
-    if page_size < 0:
-        raise Invalid([Violation("page_size", "OUT_OF_RANGE", "page_size must be between 1 and 200.")])
+    if wrong := list(checks.page_size(page_size)):
+        raise Invalid(wrong)
     return min(page_size or DEFAULT_SIZE, MAX_SIZE)
 
 
@@ -79,7 +81,7 @@ def unpack(kind: str, token: str, field: str, *, max_age: int | None = None) -> 
         raw = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
         issued, value = orjson.loads(zlib.decompressobj().decompress(_opened(kind, raw), _MAX_PLAIN))
     except (ValueError, binascii.Error, zlib.error, InvalidTag) as error:
-        raise _refused(field, f"{field} is not one that this listing gave out. Use it as it came, or leave it out.") from error
+        raise _foreign(field) from error
     if max_age is not None and issued + max_age < time.time():
         raise _refused(field, f"{field} has expired: it is good for {max_age // 86400} days. Leave it out to start again.")
     return value
@@ -96,6 +98,10 @@ def _opened(kind: str, raw: bytes) -> bytes:
 
 def _refused(field: str, message: str) -> CursorInvalid:
     return CursorInvalid(message, [Violation(field, "CURSOR_INVALID", message)])
+
+
+def _foreign(field: str) -> CursorInvalid:
+    return _refused(field, f"{field} is not one that this listing gave out. Use it as it came, or leave it out.")
 
 
 def _filters(request: Message) -> str:
@@ -123,22 +129,28 @@ def position(request: Message, page_token: str, parts: int) -> list[str] | None:
     raise _refused("page_token", message)
 
 
-def moment(text: str) -> datetime:
-    """A moment that is part of a position.
+def last_id(request: Any, prefix: str) -> str:
+    """The id that the page begins after, of a listing by ids alone; empty on the first page.
 
     Raises:
-        CursorInvalid: it is none, so the token was made up.
+        CursorInvalid: as `position`, or it is no id with this prefix.
     """
-    try:
-        return datetime.fromisoformat(text)
-    except ValueError as error:
-        message = "page_token is not one that this listing gave out. Use it as it came, or leave it out to start again."
-        raise _refused("page_token", message) from error
+    place = position(request, request.page_token, 1)
+    if place is None:
+        return ""
+    if not is_id(place[0], prefix):
+        raise _foreign("page_token")
+    return place[0]
 
 
 def next_token(request: Message, values: Sequence[str]) -> str:
     """The token for the page after the row with these sort values."""
     return pack("page", [_filters(request), *values])
+
+
+def token_behind(request: Message, ids: Sequence[str], limit: int) -> str:
+    """The token for the page after the `limit`th of these ids; empty when there are no more."""
+    return next_token(request, [ids[limit - 1]]) if len(ids) > limit else ""
 
 
 @dataclass(frozen=True)
@@ -159,12 +171,51 @@ class Found:
     total_size: int | None
     """How many rows all pages have; None when nobody asked."""
 
+    @property
+    def paging(self) -> dict[str, Any]:
+        """What every answer with a page says besides its rows, as fields of the message."""
+        return {"next_page_token": self.next_page_token, "has_more": bool(self.next_page_token), "total_size": self.total_size}
 
-def order_of(orders: dict[str, tuple[sa.ColumnElement[Any], ...]], wanted: str) -> Order | None:
+
+def order_of(orders: Mapping[str, tuple[sa.ColumnElement[Any], ...]], wanted: str) -> Order | None:
     """The order that an `order_by` such as "name desc" names; None when there is no such order."""
     name, _, direction = wanted.partition(" ")
     columns = orders.get(name)
     return Order(columns, direction == "desc") if columns is not None and direction in {"", "desc", "asc"} else None
+
+
+async def listed(
+    connection: AsyncConnection,
+    query: sa.Select[Any],
+    request: Any,
+    orders: Mapping[str, tuple[sa.ColumnElement[Any], ...]],
+    usual: str,
+    *,
+    deleted_at: sa.ColumnElement[datetime] | None = None,
+) -> Found:
+    """The page of a query that a request with the usual fields of a list asks for; they were checked before.
+
+    With updated_since it is by change: in the order "update_time", and with what was deleted, which others show when asked to.
+
+    Args:
+        connection: Reads, each statement on its own moment.
+        query: With the list's own filters.
+        request: With order_by and updated_since, and with show_deleted where there is a deleted_at.
+        orders: The columns of each order.
+        usual: The order when none is asked for.
+        deleted_at: When a row was deleted, where that leaves one.
+
+    Raises:
+        Invalid, CursorInvalid: page_size or page_token is not right.
+    """
+    by_change = request.HasField("updated_since")
+    if by_change:
+        query = await changes.since(connection, query, request.updated_since, orders["update_time"][0])
+    elif deleted_at is not None and not request.show_deleted:
+        query = query.where(deleted_at.is_(None))
+    order = order_of(orders, request.order_by or ("update_time" if by_change else usual))
+    assert order is not None, "checked before"
+    return await fetch(connection, query, request, order)
 
 
 async def fetch(connection: AsyncConnection, query: sa.Select[Any], request: Any, order: Order) -> Found:
@@ -181,7 +232,10 @@ async def fetch(connection: AsyncConnection, query: sa.Select[Any], request: Any
     labels = [f"place_{index}" for index in range(len(order.columns))]
     query = query.add_columns(*(column.label(label) for column, label in zip(order.columns, labels, strict=True)))
     if after is not None:
-        here, there = sa.tuple_(*order.columns), sa.tuple_(*map(_value, order.columns, after))
+        try:
+            here, there = sa.tuple_(*order.columns), sa.tuple_(*map(_value, order.columns, after))
+        except ValueError as error:  # of a release that had other columns here
+            raise _foreign("page_token") from error
         query = query.where(here < there if order.is_descending else here > there)
     query = query.order_by(*(column.desc() if order.is_descending else column for column in order.columns))
     rows = (await connection.execute(query.limit(limit + 1))).all()
@@ -198,5 +252,5 @@ def _text(value: object) -> str:
 
 def _value(column: sa.ColumnElement[Any], text: str) -> Any:
     if isinstance(column.type, sa.TIMESTAMP):
-        return sa.literal(moment(text), column.type)
+        return sa.literal(datetime.fromisoformat(text), column.type)
     return sa.literal(int(text) if isinstance(column.type, sa.Integer) else text, column.type)

@@ -13,6 +13,8 @@ from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_netw
 Network = IPv4Network | IPv6Network
 
 _REMEMBERED = 4096
+_LONGEST = 64
+"""Characters of an IPv6 address with its zone, spaces around it included."""
 
 
 def normalised(text: str) -> str:
@@ -46,11 +48,6 @@ def is_within(address: str, networks: Iterable[Network]) -> bool:
     return any(parsed.version == block.version and parsed in block for block in networks)
 
 
-def last_of(forwarded_for: str) -> str:
-    """The last entry of an `x-forwarded-for`, normalised; empty when it is no address."""
-    return normalised(forwarded_for.rpartition(",")[2])
-
-
 def neighbourhood(address: str) -> str:
     """What counts as one place for limits: an IPv4 address, or the /64 that one IPv6 connection has all to itself."""
     if ":" not in address:
@@ -67,10 +64,15 @@ def resolver(trusted: Iterable[str]) -> Callable[[str, str], str]:
     proxies = tuple(network(text) for text in trusted)
 
     @lru_cache(_REMEMBERED)
-    def resolve(peer: str, forwarded_for: str) -> str:
+    def resolved(peer: str, last: str) -> str:
         address = normalised(peer)
-        if forwarded_for and is_within(address, proxies):
-            return last_of(forwarded_for) or address
+        if last and is_within(address, proxies):
+            return normalised(last) or address
         return address
+
+    def resolve(peer: str, forwarded_for: str) -> str:
+        # Of what anybody may write, as long as they like, only what could be an address is looked at and remembered.
+        last = forwarded_for.rpartition(",")[2]
+        return resolved(peer, last if len(last) <= _LONGEST else "")
 
     return resolve

@@ -21,7 +21,10 @@ from kernel.errors import Busy, Invalid, Unreachable, Violation
 CROSSED = {"55P03", "40P01", "40001"}
 """Lock not available in time, deadlock, serialisation: the transaction was rolled back as a whole."""
 AWAY = {"57P01", "57P02", "57P03", "53300", "08000", "08003", "08006", "08P01", "08001"}
+FULL = {"53200"}
+"""Out of memory, which is what PostgreSQL also says when there is no room for further locks: large batches hold hundreds."""
 BAD_TEXT = {"22021", "22P05"}
+TOO_MUCH = "Too much is going on at once. Nothing was changed; send the request again."
 UNKNOWN_OUTCOME = (
     "The database cannot be reached at the moment. If this was a change, it is not known whether it happened: "
     "send it again with the same Idempotency-Key."
@@ -72,8 +75,11 @@ class Statements:
             else:
                 await connection.execute("COMMIT")
         if failure is not None:
-            with understood():
-                raise failure
+            try:
+                with understood():
+                    raise failure
+            finally:
+                del failure  # whose traceback holds this frame: see cloud/limits/gate.py
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[asyncpg.Connection[Any]]:
@@ -150,7 +156,7 @@ def understood() -> Iterator[None]:
             raise meaning from error
         raise
     except TimeoutError as error:
-        raise Busy("Too much is going on at once. Nothing was changed; send the request again.") from error
+        raise Busy(TOO_MUCH) from error
     except (asyncpg.InterfaceError, asyncpg.InternalClientError, OSError) as error:
         # The driver's own fault is what a statement meets between the last words of a connection and its end.
         raise Unreachable(UNKNOWN_OUTCOME) from error
@@ -160,6 +166,8 @@ def of_state(state: str) -> Busy | Invalid | Unreachable | None:
     """What an SQLSTATE means to a caller; None when it is ours to look into."""
     if state in CROSSED:
         return Busy("Somebody else is changing the same thing. Nothing was changed; send the request again.")
+    if state in FULL:
+        return Busy(TOO_MUCH)
     if state in BAD_TEXT:
         message = "A text contains a NUL character or is not valid UTF-8."
         return Invalid([Violation("", "INVALID_CHARACTER", message)])

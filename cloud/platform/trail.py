@@ -20,9 +20,9 @@ from google.protobuf.message import Message
 from cloud.platform import calls
 from cloud.platform.calls import Call
 from cloud.platform.log import NewEvent
-from gipos.v1 import common_pb2
 from kernel import business_days
 from kernel.ids import PATTERN, new_id
+from kernel.protojson.schemas import is_output_only
 
 REPEATED: Final = "repeated"
 """The outcome of a call that only got the stored answer of an earlier one again."""
@@ -200,14 +200,10 @@ def _shape(descriptor: Descriptor) -> _Shape:
     for field in descriptor.fields:
         kind = field.message_type
         if kind is not None and "id" in kind.fields_by_name and not kind.full_name.startswith("google."):
-            theirs = frozenset(each.name for each in kind.fields if each.name != "id" and not _is_ours(each))
+            theirs = frozenset(each.name for each in kind.fields if each.name != "id" and not is_output_only(each))
             return _Shape(ids, field.name, field.is_repeated, theirs, "update_mask" in descriptor.fields_by_name)
     own = frozenset(field.name for field in descriptor.fields if field.name not in _NOT_CHANGED)
     return _Shape(ids, "", False, own, False)
-
-
-def _is_ours(field: Any) -> bool:
-    return bool(field.GetOptions().Extensions[common_pb2.output_only])
 
 
 def _ids_of(request: Any) -> list[str]:

@@ -47,11 +47,11 @@ def violations(draft: Sale, now: datetime) -> Iterator[Violation]:
         yield from checks.money(f"{path}.discount", line.discount, present=line.HasField("discount"))
     if len(draft.discounts) > MAX_TENDERS or len(draft.tenders) > MAX_TENDERS:
         yield Violation("tenders", "TOO_MANY", f"A sale has at most {MAX_TENDERS} discounts and {MAX_TENDERS} tenders.")
-    for index, discount in enumerate(draft.discounts):
+    for index, discount in enumerate(draft.discounts[:MAX_TENDERS]):
         yield from checks.text(f"discounts[{index}].name", discount.name, 100)
         present = discount.HasField("amount")
         yield from checks.money(f"discounts[{index}].amount", discount.amount, present=present, required=True)
-    for index, tender in enumerate(draft.tenders):
+    for index, tender in enumerate(draft.tenders[:MAX_TENDERS]):
         if _WORD.fullmatch(tender.method) is None:
             message = 'method is a short word in lower case, for example "cash", "qris" or "card".'
             yield Violation(f"tenders[{index}].method", "REQUIRED" if not tender.method else "INVALID", message)

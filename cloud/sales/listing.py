@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, date
+from datetime import date
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cloud.inventory import listing as ledger
-from cloud.platform import changes, checks, paging
+from cloud.platform import checks, paging
 from cloud.sales.tables import sales
 from gipos.v1.sales_pb2 import GetSaleRequest, ListSalesRequest, ListSalesResponse, Sale, SaleStatus
 from kernel.errors import Invalid, NotFound, Violation
@@ -54,19 +54,8 @@ async def page(connection: AsyncConnection, tenant_id: str, request: ListSalesRe
     if wrong := list(_violations(request)):
         raise Invalid(wrong)
     query = _filtered(sa.select(_COLUMN.id, _COLUMN.body).where(_COLUMN.tenant_id == tenant_id), tenant_id, request)
-    by_change = request.HasField("updated_since")
-    if by_change:
-        until = await changes.settled_until(connection)
-        query = query.where(_COLUMN.updated_at >= request.updated_since.ToDatetime(tzinfo=UTC), _COLUMN.updated_at < until)
-    order = paging.order_of(_ORDERS, request.order_by or ("update_time" if by_change else "sale_time desc"))
-    assert order is not None, "checked above"
-    found = await paging.fetch(connection, query, request, order)
-    return ListSalesResponse(
-        sales=[Sale.FromString(row.body) for row in found.rows],
-        next_page_token=found.next_page_token,
-        has_more=bool(found.next_page_token),
-        total_size=found.total_size,
-    )
+    found = await paging.listed(connection, query, request, _ORDERS, "sale_time desc")
+    return ListSalesResponse(sales=[Sale.FromString(row.body) for row in found.rows], **found.paging)
 
 
 def _filtered(query: sa.Select[Any], tenant_id: str, request: ListSalesRequest) -> sa.Select[Any]:

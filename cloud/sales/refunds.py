@@ -9,6 +9,7 @@ from cloud.inventory.movements import Change
 from cloud.platform import checks
 from cloud.platform.database import Transaction
 from cloud.sales import sales
+from cloud.sales.drafts import MAX_LINES
 from gipos.v1.sales_pb2 import Refund, RefundLine, RefundSaleRequest, Sale, SaleLine, SaleStatus
 from kernel import quantities
 from kernel.errors import Invalid, NotRefundable, Violation
@@ -45,6 +46,8 @@ def planned(sale: Sale, wanted: Sequence[RefundLine]) -> dict[str, int]:
         if not plan:
             raise NotRefundable(f"Sale {sale.id} was already given back in full.", sale_id=sale.id)
         return plan
+    if len(wanted) > max(MAX_LINES, len(lines)):
+        raise Invalid([Violation("lines", "TOO_MANY", f"Sale {sale.id} has {len(lines)} lines; these are {len(wanted)}.")])
     plan = {}
     wrong = []
     for index, item in enumerate(wanted):

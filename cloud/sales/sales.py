@@ -53,10 +53,9 @@ async def create(tx: Transaction, draft: Sale) -> Sale:
     """
     if wrong := list(drafts.violations(draft, tx.now)):
         raise Invalid(wrong)
-    try:
-        outlet = await outlets.meant(tx.connection, tx.tenant_id, draft.outlet_id)
-    except Invalid as error:
-        wrong += error.violations
+    outlet, unclear = outlets.among(await outlets.every(tx.connection, tx.tenant_id), draft.outlet_id)
+    if unclear:
+        wrong += unclear
         outlet = Outlet(time_zone="Asia/Jakarta", tills=[Till(id=draft.till_id)])  # only so that the rest is checked, too
     if draft.till_id and all(till.id != draft.till_id for till in outlet.tills):
         wrong.append(Violation("till_id", "NOT_FOUND", f"There is no till {draft.till_id} in outlet {outlet.id}."))

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 from cloud.platform.calls import call
 from cloud.platform.database import Database
-from cloud.platform.idempotency import once
+from cloud.platform.idempotency import perform
 from cloud.platform.rpc import caller
+from cloud.platform.together import Together
 from cloud.sales import listing, refunds, sales
-from cloud.sales.desk import Desk
+from cloud.sales.desk import RECORDINGS
 from gipos.v1 import sales_pb2, sales_pb2_grpc
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ class SaleServicer(sales_pb2_grpc.SaleServiceServicer):
 
     def __init__(self, database: Database, *, together: bool = True) -> None:
         self._database = database
-        self._desk = Desk(database) if together else None
+        self._desk = Together(database, RECORDINGS) if together else None
 
     async def ListSales(self, request: sales_pb2.ListSalesRequest, context: Context) -> sales_pb2.ListSalesResponse:
         """See sales.proto."""
@@ -31,12 +32,9 @@ class SaleServicer(sales_pb2_grpc.SaleServiceServicer):
 
     async def CreateSale(self, request: sales_pb2.CreateSaleRequest, context: Context) -> sales_pb2.Sale:
         """See sales.proto."""
-        if self._desk is not None and (sale := await self._desk.record(call(), caller().tenant_id, request)) is not None:
+        if self._desk is not None and (sale := await self._desk.make(call(), caller().tenant_id, request)) is not None:
             return sale
-        async with self._database.transaction(caller().tenant_id) as tx:
-            return await once(
-                tx, "CreateSale", request.request_id, request, sales_pb2.Sale, lambda: sales.create(tx, request.sale)
-            )
+        return await perform(self._database, request, sales_pb2.Sale, lambda tx: sales.create(tx, request.sale))
 
     async def GetSale(self, request: sales_pb2.GetSaleRequest, context: Context) -> sales_pb2.Sale:
         """See sales.proto."""
@@ -49,5 +47,4 @@ class SaleServicer(sales_pb2_grpc.SaleServiceServicer):
 
     async def RefundSale(self, request: sales_pb2.RefundSaleRequest, context: Context) -> sales_pb2.Sale:
         """See sales.proto."""
-        async with self._database.transaction(caller().tenant_id) as tx:
-            return await once(tx, "RefundSale", request.request_id, request, sales_pb2.Sale, lambda: refunds.refund(tx, request))
+        return await perform(self._database, request, sales_pb2.Sale, lambda tx: refunds.refund(tx, request))

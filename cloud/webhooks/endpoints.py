@@ -27,8 +27,6 @@ MAX_PATTERNS = 50
 MAX_DESCRIPTION = 500
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-# Without it two requests at once could both see room for the last one.
-_ONE_AT_A_TIME = sa.text("SELECT pg_advisory_xact_lock(hashtextextended('webhooks ' || :tenant_id, 0))")
 
 
 async def create(tx: Transaction, draft: Webhook, *, private_addresses: bool) -> Webhook:
@@ -41,7 +39,7 @@ async def create(tx: Transaction, draft: Webhook, *, private_addresses: bool) ->
     violations = _violations(draft, private_addresses=private_addresses)
     if violations:
         raise Invalid(violations)
-    await tx.run(_ONE_AT_A_TIME, tenant_id=tx.tenant_id)
+    await tx.alone("webhooks")  # else two requests at once could both see room for the last one
     count = await tx.run(sa.select(sa.func.count()).select_from(webhooks).where(webhooks.c.tenant_id == tx.tenant_id))
     if count.scalar_one() >= MAX_WEBHOOKS:
         raise LimitReached(f"There are {MAX_WEBHOOKS} webhooks already. Delete one that is no longer needed, then try again.")

@@ -15,6 +15,8 @@ AT_ONCE = 4
 LARGEST_SHARE = 32
 """Deliveries fetched ahead for an address that answers quickly; at four at a time they are soon done."""
 QUICK_MS = 1000
+KNOWN = 10_000
+"""Webhooks whose pace is remembered at most; the one heard of longest ago is forgotten first, and begins as a new one does."""
 
 
 class Paces:
@@ -46,4 +48,6 @@ class Paces:
             share = min(LARGEST_SHARE, share * 2)
         self._shares.pop(webhook_id, None)
         if share != AT_ONCE:
+            if len(self._shares) >= KNOWN:
+                del self._shares[next(iter(self._shares))]
             self._shares[webhook_id] = share

@@ -9,8 +9,7 @@ from cloud.platform.database import Database
 from cloud.platform.rpc import caller
 from cloud.webhooks import endpoints, log
 from gipos.v1 import webhooks_pb2, webhooks_pb2_grpc
-from kernel.errors import CursorInvalid, Invalid, Violation
-from kernel.ids import is_id
+from kernel.errors import Invalid, Violation
 
 if TYPE_CHECKING:
     from cloud.platform.rpc import Context
@@ -33,15 +32,12 @@ class WebhookServicer(webhooks_pb2_grpc.WebhookServiceServicer):
 
     async def CreateWebhook(self, request: webhooks_pb2.CreateWebhookRequest, context: Context) -> webhooks_pb2.Webhook:
         """See webhooks.proto."""
-        async with self._database.transaction(caller().tenant_id) as tx:
-            return await idempotency.once(
-                tx,
-                "CreateWebhook",
-                request.request_id,
-                request,
-                webhooks_pb2.Webhook,
-                lambda: endpoints.create(tx, request.webhook, private_addresses=self._private_addresses),
-            )
+        return await idempotency.perform(
+            self._database,
+            request,
+            webhooks_pb2.Webhook,
+            lambda tx: endpoints.create(tx, request.webhook, private_addresses=self._private_addresses),
+        )
 
     async def GetWebhook(self, request: webhooks_pb2.GetWebhookRequest, context: Context) -> webhooks_pb2.Webhook:
         """See webhooks.proto."""
@@ -63,7 +59,7 @@ class WebhookServicer(webhooks_pb2_grpc.WebhookServiceServicer):
         """See webhooks.proto."""
         tenant_id = caller().tenant_id
         size = paging.size(request.page_size)
-        before = _position(request)
+        before = paging.last_id(request, "evt")
         if request.status not in webhooks_pb2.DeliveryStatus.values():
             raise Invalid([Violation("status", "INVALID", "status must be pending, succeeded or failed.")])
         async with self._database.snapshot(tenant_id) as connection:
@@ -71,17 +67,5 @@ class WebhookServicer(webhooks_pb2_grpc.WebhookServiceServicer):
             found = await log.deliveries_of(
                 connection, tenant_id, request.id, status=request.status, before=before, limit=size + 1
             )
-        response = webhooks_pb2.ListDeliveriesResponse(deliveries=found[:size], has_more=len(found) > size)
-        if response.has_more:
-            response.next_page_token = paging.next_token(request, [found[size - 1].event_id])
-        return response
-
-
-def _position(request: webhooks_pb2.ListDeliveriesRequest) -> str:
-    position = paging.position(request, request.page_token, 1)
-    if position is None:
-        return ""
-    if not is_id(position[0], "evt"):
-        message = "page_token is not one that this listing gave out. Use it as it came, or leave it out to start again."
-        raise CursorInvalid(message, [Violation("page_token", "CURSOR_INVALID", message)])
-    return position[0]
+        token = paging.token_behind(request, [delivery.event_id for delivery in found], size)
+        return webhooks_pb2.ListDeliveriesResponse(deliveries=found[:size], has_more=bool(token), next_page_token=token)

@@ -27,11 +27,15 @@ _MEMBERS = 16
 """Parts of one packed body. Honest programs send one; thousands of empty ones would keep us busy for nothing."""
 
 
-@lru_cache(maxsize=256)
 def negotiate(accept_encoding: bytes) -> str:
     """The coding to answer with, by the weights of RFC 9110 §12.5.3; empty for none. Of equals, zstd."""
+    return _negotiated(accept_encoding[:1000])
+
+
+@lru_cache(maxsize=256)
+def _negotiated(accept_encoding: bytes) -> str:
     weights: dict[str, float] = {}
-    for part in accept_encoding[:1000].decode("latin-1").lower().split(","):
+    for part in accept_encoding.decode("latin-1").lower().split(","):
         match = _WEIGHTED.fullmatch(part.strip())
         if match:
             weights.setdefault(_ALIASES.get(match[1], match[1]), float(match[2] or 1))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import re
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -17,7 +16,7 @@ from kernel.protojson import EnumNames, JsonRefused, Reader
 from kernel.protojson.decoders import filler
 from kernel.protojson.findings import DEPTH, Findings, Path
 from kernel.protojson.scalars import enum_reader, float_reader, read_bytes, read_decimal, read_string
-from kernel.protojson.schemas import describe, enum_of, is_decimal, is_real_oneof, map_entry, message_of
+from kernel.protojson.schemas import describe, enum_of, is_decimal, is_real_oneof, map_entry, message_of, spellings
 from kernel.protojson.wellknown import INTEGER_READERS
 
 Convert = Callable[[str, Path, Findings], Any]
@@ -131,18 +130,12 @@ def leaf_at(message: Descriptor, name: str) -> Leaf | MapLeaf | None:
     fields: list[FieldDescriptor] = []
     current: Descriptor | None = message
     for part in name.split(".", DEPTH):
-        field = _spellings(current).get(part) if current is not None else None
+        field = spellings(current).get(part) if current is not None else None
         if field is None:
             return None
         fields.append(field)
         current = message_of(field) if _holds_parameters(field) else None
     return _leaf(fields)
-
-
-@functools.cache
-def _spellings(message: Descriptor) -> dict[str, FieldDescriptor]:
-    """The fields of a message by both of their names; where one field's JSON name is another's name, the name wins."""
-    return {**{field.json_name: field for field in message.fields}, **message.fields_by_name}
 
 
 def _holds_parameters(field: FieldDescriptor) -> bool:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.descriptor import Descriptor
 
-from gipos.v1 import common_pb2
+from kernel.protojson.schemas import is_output_only, spellings
 
 _WELL_KNOWN = "google.protobuf."
 
@@ -20,8 +20,8 @@ def paths(body: Any, message: Descriptor) -> list[str]:
 
 def _collect(body: Any, message: Descriptor, prefix: str, found: list[str]) -> None:
     for key, value in body.items():
-        field = message.fields_by_name.get(key) or _by_json_name(message, key)
-        if field is None or field.GetOptions().Extensions[common_pb2.output_only]:
+        field = spellings(message).get(key)
+        if field is None or is_output_only(field):
             continue
         path = prefix + field.name
         inner = field.message_type
@@ -30,7 +30,3 @@ def _collect(body: Any, message: Descriptor, prefix: str, found: list[str]) -> N
             _collect(value, inner, path + ".", found)
         else:
             found.append(path)
-
-
-def _by_json_name(message: Descriptor, key: str) -> FieldDescriptor | None:
-    return next((field for field in message.fields if field.json_name == key), None)

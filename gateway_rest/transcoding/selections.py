@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.descriptor import Descriptor
 
 from gateway_rest.transcoding.rules import TEXT_MESSAGES
 from kernel.protojson.findings import Findings
-from kernel.protojson.schemas import map_entry
+from kernel.protojson.schemas import map_entry, spellings
 
 MOST = 200
 """Paths in one selection."""
@@ -71,7 +71,7 @@ def _checked(names: list[str], message: Descriptor | None, found: Findings) -> l
         if message is None:
             # Below free-form JSON and maps, any name may be there.
             return [*printed, *names[position:]]
-        field = message.fields_by_name.get(names[position]) or _by_json_name(message, names[position])
+        field = spellings(message).get(names[position])
         if field is None:
             prefix = "".join(f"{name}." for name in printed)
             found.unknown(("fields",), ".".join(names), [prefix + item.name for item in message.fields])
@@ -92,7 +92,3 @@ def _checked(names: list[str], message: Descriptor | None, found: Findings) -> l
             return None
         message = None if inner is None or inner.full_name.startswith(_OWN_PRINTING) else inner
     return printed
-
-
-def _by_json_name(message: Descriptor, name: str) -> FieldDescriptor | None:
-    return next((field for field in message.fields if field.json_name == name), None)

@@ -7,7 +7,6 @@ the last one was taken by the caller's connection, so a slow caller slows the se
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import enum
 import re
 from collections.abc import AsyncIterator
@@ -123,9 +122,7 @@ class Source:
                 return opening.result()
             return ()
         finally:
-            opening.cancel()
-            with contextlib.suppress(asyncio.CancelledError, CallFailed):
-                await opening
+            await end(opening)
 
     async def messages(self, gone: asyncio.Task[Any]) -> AsyncIterator[Message | None]:
         """Every message in order; None now and then when nothing comes.
@@ -161,12 +158,9 @@ class Source:
     async def close(self) -> None:
         """Ends the call and every task behind it."""
         self._stream.cancel()
-        self._stopping.cancel()
-        for task in (self._stopping, self._reading):
-            if task is not None:
-                task.cancel()
-                with contextlib.suppress(asyncio.CancelledError, CallFailed):
-                    await task
+        await end(self._stopping)
+        if self._reading is not None:
+            await end(self._reading)
 
 
 async def serve(exchange: Exchange, endpoint: Endpoint, source: Source, form: Form, write: Write) -> None:
@@ -197,8 +191,18 @@ async def serve(exchange: Exchange, endpoint: Endpoint, source: Source, form: Fo
     finally:
         gone.cancel()
         await source.close()
-        with contextlib.suppress(asyncio.CancelledError):
-            await gone
+        await end(gone)
+
+
+async def end(task: asyncio.Future[Any]) -> None:
+    """Cancels a task and waits until it is over. How it ended is of no interest unless that was no way for a stream to end.
+
+    Awaiting the task itself would also swallow our own cancellation.
+    """
+    task.cancel()
+    await asyncio.wait({task})
+    if not task.cancelled() and (error := task.exception()) and not isinstance(error, (CallFailed, ClientGone, Refusal)):
+        raise error
 
 
 async def _serve_live(

@@ -10,7 +10,6 @@ socket took the one before.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from typing import Any
 
 import orjson
@@ -70,9 +69,7 @@ async def serve(exchange: Exchange, source: Source, write: Write, subprotocol: s
     finally:
         await source.close()
         if gone is not None:
-            gone.cancel()
-            with contextlib.suppress(asyncio.CancelledError, Refusal, ClientGone):
-                await gone
+            await streams.end(gone)
 
 
 async def _relay(exchange: Exchange, source: Source, gone: asyncio.Task[None], write: Write | None) -> Problem | None:

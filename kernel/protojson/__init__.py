@@ -17,7 +17,7 @@ from kernel.protojson.enums import EnumNames
 from kernel.protojson.findings import JsonRefused
 from kernel.protojson.readers import Reader
 
-__all__ = ["EncodingFailed", "EnumNames", "JsonRefused", "Reader", "Writer", "decode", "decode_parsed", "encode", "to_dict"]
+__all__ = ["EncodingFailed", "EnumNames", "JsonRefused", "Reader", "Writer", "decode", "encode", "to_dict"]
 
 M = TypeVar("M", bound=Message)
 
@@ -54,16 +54,4 @@ def decode(data: bytes, message_class: type[M], *, ignore_unknown: bool = False)
     reader = _readers.get(message_class) or _readers.setdefault(message_class, Reader(message_class))
     message = message_class()
     reader.read(data, message, ignore_unknown=ignore_unknown)
-    return message
-
-
-def decode_parsed(value: Any, message_class: type[M], *, at: str = "", ignore_unknown: bool = False) -> M:
-    """The message that already parsed JSON stands for; `at` is put before each field path.
-
-    Raises:
-        JsonRefused: with every violation found.
-    """
-    reader = _readers.get(message_class) or _readers.setdefault(message_class, Reader(message_class))
-    message = message_class()
-    reader.fill(value, message, at=at, ignore_unknown=ignore_unknown)
     return message

@@ -22,6 +22,7 @@ from kernel.protojson.schemas import (
     is_real_oneof,
     map_entry,
     message_of,
+    most_items,
     own_text,
 )
 from kernel.protojson.wellknown import ANY, FILLERS, INTEGER_READERS
@@ -210,6 +211,9 @@ def _fast_scalar(field: FieldDescriptor) -> list[str]:
 
 def _list_source(field: FieldDescriptor, own: str, key: str) -> list[str]:
     lines = [f" if type(v) is not list: c.wrong_type((p, {key}), 'a list', v); return"]
+    if most := most_items(field):
+        # Before a message is made of each: a body of a million empty ones would keep everybody else waiting for seconds.
+        lines.append(f" if len(v) > {most}: c.too_many((p, {key}), {most}, len(v)); return")
     if field.message_type is not None:
         call = f"{_name(message_of(field))}(f.add(), x, (p, {key}, i), c)"
         if message_of(field).full_name not in _NULLABLE:

@@ -73,6 +73,10 @@ class Findings:
         """Notes that the document nests deeper than is read."""
         self.add(path, "TOO_DEEP", f"nests more than {DEPTH} levels deep")
 
+    def too_many(self, path: Path, most: int, count: int) -> None:
+        """Notes that a list has more items than the contract lets it have; they are not looked at."""
+        self.add(path, "TOO_MANY", f"must have at most {most} items; these are {count}")
+
     def settle(self) -> None:
         """Ends the reading.
 

@@ -55,14 +55,14 @@ class Reader:
         found.settle()
         return tree
 
-    def fill(self, value: Any, message: Message, *, at: str = "", ignore_unknown: bool = False) -> None:
-        """Fills an empty message from parsed JSON; `at` is put before each field path.
+    def fill(self, value: Any, message: Message) -> None:
+        """Fills an empty message from parsed JSON.
 
         Raises:
             JsonRefused: with every violation found.
         """
-        found = Findings(exact_at_hand=False, ignore_unknown=ignore_unknown)
-        self._run(value, message, (at,) if at else self._path, found)
+        found = Findings(exact_at_hand=False, ignore_unknown=False)
+        self._run(value, message, self._path, found)
         found.settle()
 
     def _run(self, tree: Any, message: Message, path: Path, found: Findings) -> None:

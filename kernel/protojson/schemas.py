@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import keyword
+from functools import cache
 from typing import cast
 
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
@@ -15,6 +16,12 @@ def describe(message_class: type[Message]) -> Descriptor:
     """The descriptor of a message class."""
     # The stubs know two classes for descriptors; at run time there is one.
     return cast("Descriptor", message_class.DESCRIPTOR)
+
+
+@cache
+def spellings(message: Descriptor) -> dict[str, FieldDescriptor]:
+    """The fields of a message by both of their names; where one field's JSON name is another's name, the name wins."""
+    return {**{field.json_name: field for field in message.fields}, **message.fields_by_name}
 
 
 def enum_of(field: FieldDescriptor) -> EnumDescriptor:
@@ -43,6 +50,16 @@ def is_decimal(field: FieldDescriptor) -> bool:
 def is_plain_json(field: FieldDescriptor) -> bool:
     """Whether the Any is printed without "@type"."""
     return bool(field.GetOptions().Extensions[common_pb2.plain_json])
+
+
+def is_output_only(field: FieldDescriptor) -> bool:
+    """Whether only the server sets it: callers may send it back, and it is passed over."""
+    return bool(field.GetOptions().Extensions[common_pb2.output_only])
+
+
+def most_items(field: FieldDescriptor) -> int:
+    """How many items the contract lets a list have; 0 where it does not say."""
+    return int(field.GetOptions().Extensions[common_pb2.bounds].max_items)
 
 
 def is_number_asked_for(field: FieldDescriptor) -> bool:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import schemathesis
+from openapi_schema_validator import OAS31Validator
 from schemathesis import Case, CheckContext, Response
+from schemathesis.core import NOT_SET
 
 EXPECTED = {401, 403, 404, 409, 412, 422, 429}
 """Right for requests that fit the document: who asks, what is there, what was sent before."""
@@ -29,6 +31,7 @@ BETWEEN_FIELDS = {
     ("order_by", "INVALID"),  # not together with updated_since
     ("phone", "REQUIRED"),  # one of three
     ("expire_time", "OUT_OF_RANGE"),  # in the future
+    ("sale_time", "OUT_OF_RANGE"),  # not in the future
     ("price_max", "OUT_OF_RANGE"),  # not below price_min
     ("date_to", "OUT_OF_RANGE"),  # not before date_from
     ("outlet_id", "REQUIRED"),  # with more than one outlet
@@ -40,6 +43,7 @@ BETWEEN_FIELDS = {
     ("discount", "OUT_OF_RANGE"),  # more than the line
     ("discounts", "OUT_OF_RANGE"),
     ("lines", "OUT_OF_RANGE"),  # all of them together
+    ("lines", "TOO_MANY"),  # of a refund: more than were sold
 }
 """Rules between fields, or with the clock."""
 
@@ -59,6 +63,27 @@ def map_body(_context: Any, body: Any) -> Any:
     return body
 
 
+@schemathesis.hook
+def before_call(_context: Any, case: Case[Any], _kwargs: Any) -> None:
+    """Ids of results that failed are empty; put into an address, they would make it that of something else."""
+    for name, value in (case.path_parameters or {}).items():
+        if value == "":
+            case.path_parameters[name] = "none"
+
+
+def _fits(case: Case[Any]) -> bool:
+    """Whether a request fits the document: what it takes from earlier answers and requests is put in as it is."""
+    document, operation = case.operation.schema.raw_schema, case.operation.definition.raw
+    wanted = [
+        (parameter["schema"], case.query[parameter["name"]])
+        for parameter in operation.get("parameters", [])
+        if parameter.get("in") == "query" and parameter["name"] in (case.query or {})
+    ]
+    if case.media_type == "application/json" and case.body is not NOT_SET:
+        wanted.append((operation["requestBody"]["content"][case.media_type]["schema"], case.body))
+    return all(OAS31Validator({**schema, "components": document["components"]}).is_valid(value) for schema, value in wanted)
+
+
 @schemathesis.check
 def a_well_formed_request_is_refused_for_a_reason_beyond_the_schema(
     _context: CheckContext, response: Response, case: Case[Any]
@@ -66,7 +91,7 @@ def a_well_formed_request_is_refused_for_a_reason_beyond_the_schema(
     """400 for a request that fits the document has to name what the document cannot say."""
     if case.meta is None or not case.meta.generation.mode.is_positive or response.status_code < 400:
         return
-    if response.status_code in EXPECTED:
+    if response.status_code in EXPECTED or not _fits(case):
         return
     problem = response.json()
     named = {(item["field"].rpartition(".")[2].partition("[")[0], item["reason"]) for item in problem["errors"]}

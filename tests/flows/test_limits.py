@@ -18,12 +18,14 @@ from typing import Any
 import aiohttp
 import asyncpg
 import grpc
+import pytest
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
 from gipos.v1 import accounts_pb2, accounts_pb2_grpc, catalog_pb2, catalog_pb2_grpc, usage_pb2, usage_pb2_grpc
 
 ROOT = Path(__file__).resolve().parents[2]
+pytestmark = pytest.mark.usefixtures("noon")
 
 
 async def agree(fleet: Any, **limits: int | None) -> None:

@@ -54,7 +54,8 @@ async def test_schemathesis_finds_nothing(two_shops: shops.Shops, tmp_path: Path
         tried(two_shops.url, two_shops.keys[0], tmp_path / "all", "--exclude-path-regex", KEYS),
         tried(two_shops.url, two_shops.keys[1], tmp_path / "keys", "--include-path-regex", KEYS),
     )
-    assert "".join(said) == ""
+    if found := "".join(said):
+        pytest.fail(found, pytrace=False)  # as it is: a difference of strings would be cut short
 
 
 async def test_no_call_is_answered_without_a_key_that_is_right(two_shops: shops.Shops) -> None:

@@ -199,10 +199,10 @@ async def test_a_service_that_does_not_answer_in_time_is_504_and_is_told_to_stop
         await asyncio.Event().wait()
 
     cloud.answer("GetCaller", slow)
-    async with rest("GET", "/api/v1/me", headers={"X-Request-Timeout": "0.1"}) as answer:
+    async with rest("GET", "/api/v1/me", headers={"X-Request-Timeout": "1"}) as answer:
         assert answer.status == 504
         assert (await answer.json())["reason"] == "DEADLINE_EXCEEDED"
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         await cloud.cancelled.wait()
 
 
@@ -217,7 +217,7 @@ async def test_a_caller_who_hangs_up_cancels_the_call(cloud: Any, rest: Any) -> 
     call = asyncio.ensure_future(rest("POST", "/api/v1/sales", json={}).__aenter__())
     await begun.wait()
     call.cancel()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         await cloud.cancelled.wait()
 
 
@@ -258,7 +258,7 @@ async def test_a_cloud_that_is_gone_is_503_at_once_and_found_again(cloud: Any, r
         assert answer.status == 503
         assert (await answer.json())["cloud"] == "unreachable"
     await cloud.start()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while True:
             async with rest("GET", "/api/v1/me") as answer:
                 if answer.status == 200:

@@ -16,18 +16,9 @@ from typing import Any
 
 import pytest
 
+from scripts.benchmarks.platform import free_port_base
+
 ROOT = Path(__file__).resolve().parents[2]
-OFFSETS = (0, 1, 2, 11, 12, 13, 21, 22, 23, 31, 32, 33)
-
-
-def is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
 
 
 class Stack:
@@ -35,8 +26,7 @@ class Stack:
 
     def __init__(self, data: Path) -> None:
         self.data = data
-        # Below the range from which the system takes ports for connections.
-        self.base = next(base for base in range(11_000, 20_000, 100) if all(is_free(base + offset) for offset in OFFSETS))
+        self.base = free_port_base()
 
     def up(self, *options: str) -> subprocess.CompletedProcess[str]:
         command = [str(ROOT / "scripts" / "up"), "--detach", "--data", str(self.data), "--port-base", str(self.base), *options]

@@ -124,9 +124,11 @@ def _list() -> Any:
 
 async def test_whoever_keeps_failing_is_told_to_wait_and_nobody_else_is(keys: Any) -> None:
     await keys.use(keys.shop.api_key)
-    codes = [(await keys.refused(keys.use(new_key(LIVE_PREFIX)))).code for _ in range(30)]
-    assert set(codes) == {grpc.StatusCode.UNAUTHENTICATED}
-    failure = await keys.refused(keys.use(new_key(TEST_PREFIX)))
+    failures = [await keys.refused(keys.use(new_key(LIVE_PREFIX))) for _ in range(30)]
+    assert {failure.code for failure in failures} == {grpc.StatusCode.UNAUTHENTICATED}
+    while failures[-1].code == grpc.StatusCode.UNAUTHENTICATED:  # each second gives one back, however slow the machine is
+        failures.append(await keys.refused(keys.use(new_key(TEST_PREFIX))))
+    failure = failures[-1]
     assert (failure.code, failure.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "RATE_LIMITED")
     assert failure.retry_seconds >= 1
     await keys.use(keys.shop.api_key)  # is known here, and shares the address

@@ -168,7 +168,7 @@ async def test_what_was_refused_is_recorded_and_says_why(shop: Any) -> None:
         ("products.create", "VALIDATION_FAILED", ""),
         ("products.delete", "RESOURCE_NOT_FOUND", ""),
     ]
-    assert "0812" not in str(entries)
+    assert "0812-3456" not in str(entries)  # four digits alone may be part of a hash
     assert len({entry.actor_id for entry in entries}) == 2
 
 

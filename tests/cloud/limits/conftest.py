@@ -67,6 +67,11 @@ class Bench:
             result = await connection.execute(sa.text(text), parameters)
             return list(result.all()) if result.returns_rows else []
 
+    async def clock(self) -> float:
+        """What time it is for the ledger."""
+        ((now,),) = await self.rows("SELECT extract(epoch FROM clock_timestamp())::float8")
+        return float(str(now))
+
     async def used(self, tenant_id: str = "ten_a", key_id: str = "") -> tuple[int, int]:
         """Used and refused today."""
         rows: list[Any] = await self.rows(
@@ -80,7 +85,8 @@ async def served() -> str:
 
 
 @pytest.fixture
-async def bench(database_url: str) -> AsyncIterator[Bench]:
+async def bench(noon: None, database_url: str) -> AsyncIterator[Bench]:
+    """Two gates; it is noon."""
     databases = [Database(database_url, connections=4) for _ in range(2)]
     bench = Bench(databases[0], [Limits(database, connections=8) for database in databases])
     yield bench

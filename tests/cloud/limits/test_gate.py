@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from cloud.limits import charges, ledger
 from cloud.platform.calls import NOBODY, Call, Caller
-from kernel.errors import RateLimited, TooManyConcurrent
+from kernel.errors import QuotaExceeded, TooManyConcurrent
 
 READ = "/gipos.v1.ProductService/GetProduct"
 
@@ -32,25 +32,30 @@ async def test_a_daily_quota_admits_exactly_itself_in_two_replicas(bench: Any) -
 
 async def test_a_rate_admits_a_second_worth_at_once_and_no_more_in_two_replicas(bench: Any) -> None:
     await bench.merchant(rate=7)
-    # Whatever the machine does meanwhile: a token comes back every 143 ms, and the charges say when they happened.
+    began = await bench.clock()
     outcomes = Counter(await bench.crowd([bench.call() for _ in range(40)]))
+    # However slow the machine is: a token comes back every 143 ms.
+    most = 7 + 7 * (await bench.clock() - began)
     await bench.told()
     ((tat, now),) = await bench.rows("SELECT tat, extract(epoch FROM clock_timestamp()) FROM limit_states WHERE key_id = 'key_a'")
     assert outcomes["ok"] + outcomes["RATE_LIMITED"] == 40
-    assert 7 <= outcomes["ok"] <= 9
+    assert 7 <= outcomes["ok"] <= most
     assert tat - float(now) <= 1.0  # never more than a second's worth ahead
     assert (await bench.used())[0] == outcomes["ok"]
 
 
 async def test_each_key_has_its_own_rate_and_a_lower_one_of_its_own_counts(bench: Any) -> None:
     await bench.merchant(rate=50)
-    calls = [bench.call(key_id="slow", own_rate=2) for _ in range(6)] + [bench.call(key_id="other") for _ in range(20)]
+    calls = [bench.call(key_id="slow", own_rate=2) for _ in range(60)] + [bench.call(key_id="other") for _ in range(20)]
+    began = await bench.clock()
     outcomes = await bench.crowd(calls)
-    assert 2 <= outcomes[:6].count("ok") <= 3
-    assert outcomes[6:] == ["ok"] * 20
+    # What comes back while the machine is at it counts too; the plan's 50 would let all of them pass after a fifth of a second.
+    assert 2 <= outcomes[:60].count("ok") <= 2 + 2 * (await bench.clock() - began)
+    assert outcomes[60:] == ["ok"] * 20
     # A key cannot give itself more than the plan does.
-    outcomes = await bench.crowd([bench.call(key_id="greedy", own_rate=10_000) for _ in range(60)])
-    assert 50 <= outcomes.count("ok") <= 55
+    began = await bench.clock()
+    outcomes = await bench.crowd([bench.call(key_id="greedy", own_rate=10_000) for _ in range(600)])
+    assert 50 <= outcomes.count("ok") <= 50 + 50 * (await bench.clock() - began)
 
 
 async def test_places_at_once_are_counted_over_all_replicas(bench: Any) -> None:
@@ -78,8 +83,7 @@ async def test_places_at_once_are_counted_over_all_replicas(bench: Any) -> None:
     assert await bench.used() == (20, 2)
 
 
-async def test_places_of_a_dead_replica_become_free(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ledger, "ALIVE_SECONDS", 2.0)
+async def test_places_of_a_dead_replica_become_free(bench: Any) -> None:
     await bench.merchant(at_once=3)
     assert await bench.crowd([bench.call(), bench.call()]) == ["ok", "ok"]
     await bench.told()
@@ -89,7 +93,13 @@ async def test_places_of_a_dead_replica_become_free(bench: Any, monkeypatch: pyt
         while bench.gates[0]._charges.merchant("ten_a").held < 3:
             await asyncio.sleep(0.001)
         assert await bench.pass_(bench.call(), gate=1) == "CONCURRENCY_LIMITED"
-        # Its heart does not beat (nobody runs it), as that of a killed process.
+        # Its heart does not beat (nobody runs it), as that of a killed process; its last word becomes too old.
+        await bench.rows(
+            "UPDATE limit_states SET slots = (SELECT jsonb_object_agg("
+            "name, jsonb_build_array(place -> 0, (place -> 1)::float8 - :old))"
+            " FROM jsonb_each(slots) AS e (name, place)) WHERE key_id = ''",
+            old=ledger.ALIVE_SECONDS,
+        )
         while await bench.pass_(bench.call(), gate=1) != "ok":
             await asyncio.sleep(0.05)
     for task in held:
@@ -288,10 +298,10 @@ async def test_streams_have_a_bound_of_their_own_over_all_replicas(bench: Any) -
 
 
 async def test_opening_a_stream_is_a_request(bench: Any) -> None:
-    await bench.merchant(rate=1)
+    await bench.merchant(daily=1)
     async with bench.gates[0].stream(bench.call()):
         pass
-    with pytest.raises(RateLimited):
+    with pytest.raises(QuotaExceeded):
         async with bench.gates[0].stream(bench.call()):
             pass
     await bench.told()

@@ -139,7 +139,7 @@ async def test_a_database_that_is_away_is_not_asked_as_fast_as_it_refuses() -> N
         asked = 0
 
         @asynccontextmanager
-        async def across_tenants(self) -> AsyncIterator[AsyncConnection]:
+        async def apart(self) -> AsyncIterator[tuple[AsyncConnection, Any]]:
             self.asked += 1
             await asyncio.sleep(0)
             raise ConnectionRefusedError

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -70,3 +71,24 @@ def test_what_was_used_longest_ago_is_forgotten_first_and_the_size_is_kept(used:
     assert [number for number in range(11) if elements.find(number, 1) is None] == [gone]
     elements.keep(11, 1, element(10 * 1500))
     assert all(elements.find(number, 1) is None for number in range(12))
+
+
+def test_what_a_stamp_weighs_is_counted_if_it_is_told() -> None:
+    elements: Elements[int] = Elements(10_000)
+    for number in range(10):
+        elements.keep(number, 1, element(1000), beside=2000)
+    assert [number for number in range(10) if elements.find(number, 1) is not None] == [8, 9]
+
+
+def test_the_shelf_takes_as_much_memory_as_it_says() -> None:
+    limit = 1_000_000
+    elements: Elements[int] = Elements(limit)
+    tracemalloc.start()
+    try:
+        for number in range(3_000):
+            elements.keep(number, 1, printed(Product(id=f"prd_{number}", name="Kopi", price=Money(amount=number))))
+        assert elements.find(2_999, 1) is not None
+        assert elements.find(0, 1) is None
+        assert tracemalloc.get_traced_memory()[0] < limit * 1.2
+    finally:
+        tracemalloc.stop()

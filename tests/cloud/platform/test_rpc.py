@@ -10,8 +10,8 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
 from cloud.platform.rpc import TOLD_BYTES, shortened, status_of
-from gipos.v1.catalog_pb2 import CreateProductRequest, GetProductRequest, Product
-from gipos.v1.common_pb2 import Money
+from gipos.v1.catalog_pb2 import GetProductRequest
+from gipos.v1.sales_pb2 import CreateSaleRequest, Sale, SaleLine
 from kernel.errors import Invalid, NotFound, RateLimited, Violation
 
 
@@ -26,9 +26,9 @@ async def test_an_error_that_repeats_a_long_text_arrives_as_itself(shop: Any, ch
 
 
 async def test_of_very_many_violations_the_first_arrive_and_how_many_more_there_are(shop: Any) -> None:
-    wrong = Product(name="Kopi", price=Money(amount=1), barcodes=["\x01"] * 2000)
+    wrong = Sale(lines=[SaleLine(quantity="0")] * 500)
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await shop.products.CreateProduct(CreateProductRequest(product=wrong), metadata=shop.auth)
+        await shop.sales.CreateSale(CreateSaleRequest(sale=wrong), metadata=shop.auth)
     assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
     status = rpc_status.from_call(caught.value)  # type: ignore[arg-type]  # it has what is asked for
     assert status is not None

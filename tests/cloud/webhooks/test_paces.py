@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from cloud.webhooks import paces as module
 from cloud.webhooks.outcomes import Outcome
 from cloud.webhooks.paces import AT_ONCE, LARGEST_SHARE, Paces
 from kernel import business_days
@@ -66,3 +67,11 @@ async def test_turns_are_limited_per_webhook_and_forgotten_when_nobody_waits() -
     assert most == AT_ONCE + 1
     tasks.clear()
     assert not paces._turns
+
+
+def test_only_so_many_webhooks_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "KNOWN", 3)
+    paces = Paces()
+    for name in ("a", "b", "c", "a", "d"):
+        paces.note(name, FAILED)
+    assert [paces.share_of(name) for name in "abcd"] == [1, AT_ONCE, 1, 1]

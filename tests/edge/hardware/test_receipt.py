@@ -238,7 +238,7 @@ LINES = st.tuples(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], deadline=None, max_examples=60)
 @given(lines=st.lists(LINES, min_size=1, max_size=4), name=NAMES, cashier=st.text(max_size=80), paper=st.sampled_from([58, 80]))
 def test_no_name_however_strange_breaks_the_layout_or_loses_an_amount(
     a_sale: SaleFactory,

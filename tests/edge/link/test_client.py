@@ -242,8 +242,8 @@ async def test_a_cloud_that_is_silent_is_given_up(cloud: Any, storage: Storage, 
 
 
 async def test_heartbeats_keep_a_quiet_link_alive(cloud: Any, storage: Storage, open_link: Any, eventually: Eventually) -> None:
-    async with open_link(dead_after_seconds=1.6) as link:
-        await eventually(lambda: cloud.pings == 3)
+    async with open_link(dead_after_seconds=2.5) as link:  # one every second: together they last longer than that
+        await eventually(lambda: cloud.pings >= 3)
         assert link.status.state is LinkState.ONLINE
         assert len(cloud.hellos) == 1
 

@@ -193,7 +193,7 @@ def fold(cloud: Any) -> tuple[Any, ...]:
     )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(steps=st.lists(STEPS, max_size=60))
 async def test_after_any_interleaving_the_replica_is_the_fold_of_the_log(
     bare_cloud: Any, product: Any, steps: list[tuple[str, str]]

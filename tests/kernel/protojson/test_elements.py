@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from typing import Any
 
 import orjson
@@ -62,6 +63,20 @@ def test_what_is_kept_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
         text = writer.write(page(f"kopi {number}"))
         assert orjson.loads(text)["products"][0]["name"] == f"kopi {number}"
     assert kept() < 100
+
+
+def test_what_is_kept_takes_as_much_memory_as_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(elements, "MOST_BYTES", 1_000_000)
+    writer = Writer(catalog_pb2.ListProductsResponse)
+    writer.write(page("kopi"))
+    tracemalloc.start()
+    try:
+        for number in range(3_000):
+            writer.write(page(f"kopi {number}"))
+            assert tracemalloc.get_traced_memory()[0] < 1_200_000
+    finally:
+        tracemalloc.stop()
+    assert kept() > 300
 
 
 def test_an_element_without_json_form_is_a_failure_each_time() -> None:

@@ -351,11 +351,13 @@ def test_a_lossless_second_reading_does_not_double_lists(shapes: Any) -> None:
     assert (len(target.children), target.text) == (1, "kept")
 
 
-def test_parsed_json_is_read_with_a_prefix() -> None:
+def test_parsed_json_is_read_as_well() -> None:
     with pytest.raises(protojson.JsonRefused) as caught:
-        protojson.decode_parsed({"price": {"amount": "x"}}, catalog_pb2.Product, at="items[3].product")
-    assert caught.value.violations[0].field == "items[3].product.price.amount"
-    assert protojson.decode_parsed({"opening_stock": 1.5}, catalog_pb2.ProductImport).opening_stock == "1.5"
+        protojson.Reader(catalog_pb2.Product).fill({"price": {"amount": "x"}}, catalog_pb2.Product())
+    assert caught.value.violations[0].field == "price.amount"
+    item = catalog_pb2.ProductImport()
+    protojson.Reader(catalog_pb2.ProductImport).fill({"opening_stock": 1.5}, item)
+    assert item.opening_stock == "1.5"
 
 
 def test_unknown_fields_can_be_ignored_on_request() -> None:
