@@ -26,6 +26,8 @@ class Limits:
     """A request body, after its content coding is taken off. A batch of 500 products with everything filled in is half of it."""
     body_bytes_of: Mapping[str, int] = field(default_factory=dict)
     """RPC (`gipos.v1.ProductService.ImportProducts`) to its own limit of bytes."""
+    bodies_bytes: int = 64 * MEBIBYTE
+    """All bodies together that are arriving or being worked on. Who comes on top is answered with 503."""
     body_seconds: float = 60.0
     """A whole body, however fast it comes."""
     body_grace_seconds: float = 5.0

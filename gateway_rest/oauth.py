@@ -214,7 +214,10 @@ async def _unused(_: object) -> None:
 
 async def _form(exchange: Exchange, limits: Limits) -> list[tuple[str, str]]:
     content_type = exchange.headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
-    body = await exchange.read_body(limits, BODY_BYTES)
+    try:
+        body = await exchange.read_body(limits, BODY_BYTES)
+    finally:
+        exchange.let_go()  # a form is small; what is made of it counts for nothing
     if content_type.decode("latin-1") != _FORM:
         raise _Unreadable(f"Send the parameters as {_FORM}.")
     return _parsed(body)

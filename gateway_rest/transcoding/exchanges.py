@@ -31,6 +31,12 @@ _ONCE = frozenset(
 """Headers that decide something: given twice, a proxy and we might believe different ones."""
 
 
+class _Held:
+    """Bytes of all bodies that somebody here still needs."""
+
+    size = 0
+
+
 class ClientGone(Exception):
     """The caller hung up; there is nobody to answer."""
 
@@ -60,6 +66,8 @@ class Exchange:
         self.reason = ""
         """Why it failed, for the log."""
         self.body_read = False
+        self._held = 0
+        """Bytes of its body, as they came."""
         self.extra: tuple[tuple[bytes, bytes], ...] = ()
         """Headers of every answer at this address."""
 
@@ -85,8 +93,10 @@ class Exchange:
     async def read_body(self, limits: Limits, most: int) -> bytes:
         """The whole request body of at most so many bytes, without its content coding.
 
+        `let_go` gives back the room it takes.
+
         Raises:
-            Refusal: 400, 408, 413 or 415.
+            Refusal: 400, 408, 413, 415 or 503.
             ClientGone: the caller hung up.
         """
         length = self.headers.get(b"content-length", b"0")
@@ -113,6 +123,7 @@ class Exchange:
                     if message["type"] == "http.disconnect":
                         raise ClientGone
                     parts.append(message.get("body", b""))
+                    self._hold(len(parts[-1]), limits.bodies_bytes)
                     size += len(parts[-1])
                     more = message.get("more_body", False)
                     if more:
@@ -122,6 +133,17 @@ class Exchange:
             seconds = f"{asyncio.get_running_loop().time() - begun:.0f}"
             raise Refusal(408, "REQUEST_TIMEOUT", headers=[(b"connection", b"close")], seconds=seconds) from None
         return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def _hold(self, size: int, most: int) -> None:
+        self._held += size
+        _Held.size += size
+        if _Held.size > most:
+            raise Refusal(503, "BUSY", headers=[(b"retry-after", b"1"), (b"connection", b"close")])
+
+    def let_go(self) -> None:
+        """The body is not needed any more."""
+        _Held.size -= self._held
+        self._held = 0
 
     async def _drain(self) -> None:
         """Throws away the rest of a body that is too large, within bounds.

@@ -78,6 +78,7 @@ class Transcoder:
                 else:
                     await self._serve_http(exchange, endpoint, segments)
         finally:
+            exchange.let_go()
             self._metrics.in_flight.value -= 1
             self._note(exchange, binding, is_socket=is_socket)
         return True

@@ -38,6 +38,7 @@ class Watched:
         """The call is over."""
         if self._watcher is not None and not self.hung_up:
             self._watcher.cancel()
+            self._watcher = None  # it holds us and we it: requests and bodies would wait for the garbage collector
 
 
 class Watch:

@@ -254,6 +254,15 @@ async def echo_rest(echo: Cloud) -> AsyncIterator[Rest]:
         yield running
 
 
+async def _everything(reader: asyncio.StreamReader) -> bytes:
+    """What came until the end, also when the other side closed while something was still on its way to it."""
+    data = b""
+    with contextlib.suppress(ConnectionResetError):
+        while piece := await reader.read(65536):
+            data += piece
+    return data
+
+
 @pytest.fixture
 def talk() -> Callable[..., Any]:
     """Writes bytes to a port piece by piece, as no client library would, and reads what comes until the other side closes."""
@@ -261,7 +270,7 @@ def talk() -> Callable[..., Any]:
     async def exchange(url: str, *pieces: bytes, pause: float = 0.0) -> bytes:
         host, _, port = url.partition("//")[2].partition(":")
         reader, writer = await asyncio.open_connection(host, int(port))
-        reading = asyncio.ensure_future(reader.read())
+        reading = asyncio.ensure_future(_everything(reader))
         try:
             async with asyncio.timeout(20):
                 for piece in pieces:

@@ -251,6 +251,34 @@ async def test_a_route_may_have_a_limit_of_its_own(echo: Any, tight_rest: Any) -
     assert len(echo.requests) == 1
 
 
+async def test_all_bodies_together_have_a_limit_and_what_is_answered_makes_room(echo: Any, serve: Any) -> None:
+    arrived, later = asyncio.Event(), asyncio.Event()
+
+    async def star(request: Any, _context: Any) -> Any:
+        arrived.set()
+        await later.wait()
+        return request
+
+    echo.answer("Star", star)
+    body = {"snake_case_name": "x" * 3000}
+    async for rest in serve(echo.contract, f"127.0.0.1:{echo.port}", limits=Limits(bodies_bytes=5000)):
+        async with asyncio.TaskGroup() as tasks:
+            first = tasks.create_task(status_of(rest, body))
+            await arrived.wait()
+            async with rest("POST", "/e/star/n", json=body) as answer:
+                assert (answer.status, answer.headers["retry-after"]) == (503, "1")
+                assert (await answer.json())["reason"] == "BUSY"
+            later.set()
+        assert first.result() == 200
+        assert await status_of(rest, body) == 200
+
+
+async def status_of(rest: Any, body: Any) -> int:
+    async with rest("POST", "/e/star/n", json=body) as answer:
+        status: int = answer.status
+        return status
+
+
 async def test_who_asks_before_sending_too_much_is_told_at_once(tight_rest: Any, talk: Any) -> None:
     head = b"POST /e/star/n HTTP/1.1\r\n" + HOST + JSON + b"Expect: 100-continue\r\nContent-Length: 100000\r\n\r\n"
     raw = await talk(tight_rest.url, head)
