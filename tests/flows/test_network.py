@@ -87,7 +87,7 @@ class Wire:
         self._relays[till.name].heal()
 
 
-@pytest.mark.timeout(280)
+@pytest.mark.timeout(600)
 async def test_a_cut_wire_loses_and_doubles_nothing(tmp_path: Path) -> None:
     base = free_port_base()
     layout = Layout(tmp_path / "data", base)

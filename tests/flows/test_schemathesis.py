@@ -48,7 +48,7 @@ async def tried(url: str, key: str, folder: Path, *selection: str) -> str:
     return "" if process.returncode == 0 else text
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 async def test_schemathesis_finds_nothing(two_shops: shops.Shops, tmp_path: Path) -> None:
     said = await asyncio.gather(
         tried(two_shops.url, two_shops.keys[0], tmp_path / "all", "--exclude-path-regex", KEYS),

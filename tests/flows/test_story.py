@@ -10,7 +10,7 @@ from scripts.story.chapters import Story
 from scripts.story.world import World
 
 
-@pytest.mark.timeout(280)
+@pytest.mark.timeout(600)
 async def test_one_sale_travels_through_everything_and_nothing_is_lost_or_doubled(platform: Any) -> None:
     lines: list[str] = []
     async with World.open(platform) as world:

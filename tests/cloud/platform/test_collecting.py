@@ -48,4 +48,4 @@ def test_what_bursts_took_goes_back_to_the_system() -> None:
     large, small = grown("settled")
     assert large < 10_000_000
     assert small < 15_000_000
-    assert grown("as it is")[0] > 40_000_000, "without settling it stays, or this test proves nothing"
+    assert grown("as it is")[0] > 2 * max(large, 5_000_000), "without settling it stays, or this test proves nothing"
