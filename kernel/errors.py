@@ -91,6 +91,27 @@ class NotRefundable(GiposError):
     reason = "NOT_REFUNDABLE"
 
 
+class NotEnoughStock(GiposError):
+    """Less can be promised to an order than it asks for."""
+
+    code = code_pb2.FAILED_PRECONDITION
+    reason = "NOT_ENOUGH_STOCK"
+
+
+class ReservationEnded(GiposError):
+    """The reservation is not open any more."""
+
+    code = code_pb2.FAILED_PRECONDITION
+    reason = "RESERVATION_ENDED"
+
+
+class ConflictSettled(GiposError):
+    """The conflict was settled before, the other way."""
+
+    code = code_pb2.FAILED_PRECONDITION
+    reason = "CONFLICT_SETTLED"
+
+
 class Unauthenticated(GiposError):
     """The key is missing, wrong, expired or revoked."""
 
@@ -129,6 +150,47 @@ class LockOut(GiposError):
 
     code = code_pb2.FAILED_PRECONDITION
     reason = "LOCK_OUT"
+
+
+class TillRevoked(PermissionDenied):
+    """The till was locked out by its owner, or another tablet has taken its place."""
+
+    reason = "TILL_REVOKED"
+
+
+class TillChanged(GiposError):
+    """Something about the till was changed while its link was open; it may come back at once."""
+
+    code = code_pb2.UNAVAILABLE
+    reason = "TILL_CHANGED"
+
+
+class PairingCodeWrong(GiposError):
+    """There is no such pairing code."""
+
+    code = code_pb2.NOT_FOUND
+    reason = "PAIRING_CODE_WRONG"
+
+
+class PairingCodeExpired(GiposError):
+    """The pairing code is older than ten minutes."""
+
+    code = code_pb2.FAILED_PRECONDITION
+    reason = "PAIRING_CODE_EXPIRED"
+
+
+class PairingCodeUsed(GiposError):
+    """The pairing code was used by another tablet."""
+
+    code = code_pb2.FAILED_PRECONDITION
+    reason = "PAIRING_CODE_USED"
+
+
+class PairingCodeOther(GiposError):
+    """The tablet has been another till and may hold sales of it; the pairing code is not for that till."""
+
+    code = code_pb2.FAILED_PRECONDITION
+    reason = "PAIRING_CODE_OTHER_TILL"
 
 
 class RateLimited(GiposError):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import struct
 import threading
 import time
 
@@ -61,6 +62,26 @@ def new_id(prefix: str) -> str:
             if tail >> _RANDOM_BITS:
                 millisecond, tail = millisecond + 1, _pool.bits(_RANDOM_BITS)
         _last_millisecond, _last_tail = millisecond, tail
+    return _spelled(prefix, millisecond, tail)
+
+
+def new_ids(prefix: str, count: int) -> list[str]:
+    """So many new ids with this prefix, in order; a good deal cheaper than one by one."""
+    global _last_millisecond, _last_tail
+    if not count:
+        return []
+    steps = struct.unpack(f"<{count}I", os.urandom(4 * count))
+    with _lock:
+        millisecond = max(time.time_ns() // 1_000_000, _last_millisecond + 1)
+        tail = _pool.bits(_RANDOM_BITS - 24)  # room for the steps of thousands
+        found = [_spelled(prefix, millisecond, tail := tail + 1 + (step >> 2)) for step in steps]
+        if tail >> _RANDOM_BITS:
+            raise OverflowError("too many ids at once")
+        _last_millisecond, _last_tail = millisecond, tail
+    return found
+
+
+def _spelled(prefix: str, millisecond: int, tail: int) -> str:
     # Two characters at a time, spelled out: ids are made by the dozen for each sale.
     high, low = millisecond << 22 | tail >> 60, tail & 0xFFF_FFFF_FFFF_FFFF
     pairs = _PAIRS

@@ -10,8 +10,8 @@ READS: Final = ("Get", "List", "Watch", "Find", "Export", "Verify")
 SCOPES: Final = {
     "products:read": "Read products.",
     "products:write": "Create, change and archive products.",
-    "inventory:read": "Read stock levels and movements.",
-    "inventory:write": "Count and adjust stock.",
+    "inventory:read": "Read stock levels, movements and reservations.",
+    "inventory:write": "Count, adjust and reserve stock.",
     "customers:read": "Read customers, with names, phone numbers and addresses masked.",
     "customers:write": "Create, change and erase customers.",
     "customers:pii": "See the personal data of customers unmasked. Every look is audited.",
@@ -22,6 +22,8 @@ SCOPES: Final = {
     "webhooks:read": "Read webhooks and their deliveries.",
     "webhooks:write": "Add and remove webhooks.",
     "outlets:read": "Read outlets and tills.",
+    "devices:read": "See how tills are connected, what they could not upload, and their offline policy.",
+    "devices:write": "Pair tills, lock them out, command them, and settle what they could not upload.",
     "outlets:write": "Kept for later: no call needs it yet.",
     "api_keys:read": "Read API keys and OAuth clients, without their secrets.",
     "api_keys:write": "Make, change, rotate and revoke API keys and OAuth clients.",
@@ -33,6 +35,7 @@ _RESOURCES: Final = {
     "AccountService": "outlets",
     "ProductService": "products",
     "InventoryService": "inventory",
+    "ReservationService": "inventory",
     "CustomerService": "customers",
     "SaleService": "sales",
     "WebhookService": "webhooks",
@@ -42,8 +45,15 @@ _RESOURCES: Final = {
     "OAuthService": "api_keys",
     "UsageService": "usage",
     "AuditService": "audit",
+    "DeviceService": "devices",
+    "DashboardService": "dashboards",
 }
-_NONE: Final = {"/gipos.v1.AccountService/GetCaller"}
+_NONE: Final = {
+    "/gipos.v1.AccountService/GetCaller",
+    # What a dashboard shows is decided topic by topic.
+    "/gipos.v1.DashboardService/CreateDashboardTicket",
+    "/gipos.v1.DashboardService/WatchTopics",
+}
 
 
 def scope_of(method: str) -> str:

@@ -13,9 +13,11 @@ _BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 LIVE_PREFIX = "gipos_live_"
 TEST_PREFIX = "gipos_test_"
 DEVICE_PREFIX = "gipos_device_"
-TOKEN_PREFIX = "gipos_token_"  # noqa: S105 (this and the next three are public prefixes, no secrets)
+TOKEN_PREFIX = "gipos_token_"  # noqa: S105 (this and the next five are public prefixes, no secrets)
 REFRESH_PREFIX = "gipos_refresh_"
 CODE_PREFIX = "gipos_code_"
+TICKET_PREFIX = "gipos_ticket_"
+PASS_PREFIX = "gipos_pass_"  # noqa: S105
 CLIENT_SECRET_PREFIX = "gipos_secret_"  # noqa: S105
 """How every secret of ours begins, so that people and scanners see what they hold. All have the form that `new_key` makes."""
 
