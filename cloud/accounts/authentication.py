@@ -7,37 +7,58 @@ can be: every call takes it.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import math
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 
-from cloud.accounts import credentials
+import structlog
+
+from cloud.accounts import credentials, till_credentials
 from cloud.accounts.attempts import Attempts
 from cloud.accounts.changes import Changes
-from cloud.accounts.credentials import Known
+from cloud.accounts.credentials import Credential, Known
 from cloud.accounts.uses import Uses
 from cloud.platform import peers
 from cloud.platform.calls import NOBODY, Call, Caller
 from cloud.platform.database import Database
 from cloud.platform.wakeups import Wakeups
-from kernel.errors import AddressNotAllowed, OriginNotAllowed, PermissionDenied, Unauthenticated
+from kernel.errors import (
+    AddressNotAllowed,
+    GiposError,
+    OriginNotAllowed,
+    PermissionDenied,
+    TillChanged,
+    TillRevoked,
+    Unauthenticated,
+)
 from kernel.scopes import scope_of
 from kernel.signatures import DEVICE_PREFIX
 
 __all__ = ["Authentication", "scope_of"]
+
+logger = structlog.get_logger()
 
 CACHE_SECONDS = 60.0
 """How long a look-up is believed when nobody says that anything changed."""
 UNSEEN_SECONDS = 1.0
 """How long it is believed when it cannot be known whether anything changed: so much longer a revoked key works at most."""
 CACHE_SIZE = 10_000
+TELLING_SECONDS = 0.5
+"""How long a link that is to end may wait to hear why."""
 TRUSTED_PROXIES = ("127.0.0.0/8", "::1")
 
 OPEN = frozenset(
     f"/gipos.v1.OAuthService/{name}" for name in ("IssueToken", "RevokeToken", "IntrospectToken", "PrepareAuthorization")
 )
 """Methods that identify their callers themselves. They are served for calls.NOBODY."""
+ENROLMENT = frozenset(f"/gipos.edge.v1.EnrolmentService/{name}" for name in ("GetAuthorities", "Enrol", "RenewCertificate"))
+"""The same, for tablets that have no credential yet or no longer; who guesses codes is slowed down where they are looked at."""
+TICKETS = frozenset({"/gipos.v1.DashboardService/RedeemDashboardTicket"})
+"""The same again: what is shown there is used up by it, and who guesses is slowed down there."""
+_DASHBOARD = "/gipos.v1.DashboardService/WatchTopics"
+"""All that a pass opens."""
 _LINK = "/gipos.edge.v1."
 _TILLS_ONLY = "a till"
 """What the link needs instead of a scope."""
@@ -59,13 +80,16 @@ class Authentication:
         self._needs: dict[str, str] = {}
         # By the credential itself: hashing it each time would cost as much as all the rest. It never leaves the memory of the
         # process, where the calls' own metadata holds it anyway, and a dict compares only what has the same keyed 64-bit hash.
-        self._known: dict[str, Known] = {}
-        self._by_subject: dict[str, set[str]] = {}
+        self._known: dict[Credential, Known] = {}
+        self._by_subject: dict[str, set[Credential]] = {}
         self._uses = Uses(database)
-        self._looking: dict[str, asyncio.Task[Known]] = {}
+        self._looking: dict[Credential, asyncio.Task[Known]] = {}
+        self._telling: set[asyncio.Task[None]] = set()
         self._changed = 0
         self._streams: dict[str, list[Call]] = {}
         self.changes = Changes(database, wakeups, self._forget)
+        self.also_told: list[Callable[[Iterable[str]], None]] = []
+        """Hear the ids of keys and others that changed, after this."""
         self.failures = Attempts("failed sign-ins", 30, 1, time.monotonic)
         """Unknown keys and wrong client secrets."""
         self._device_failures = Attempts("failed sign-ins", 30, 1, time.monotonic)
@@ -88,7 +112,7 @@ class Authentication:
         Raises:
             Unauthenticated: no key, not a key, unknown, expired or revoked.
             RateLimited: too many of these from this address.
-            PermissionDenied: the key lacks the scope, or may not be used from this address or web page.
+            PermissionDenied: the key lacks the scope, or may not be used from this address or web page; the till is locked out.
         """
         metadata = call.metadata
         call.address = address = self._address_of(call.address, metadata.get("x-forwarded-for", ""))
@@ -97,12 +121,14 @@ class Authentication:
         if need is None:
             if method in OPEN:
                 return self._nobody(call)
+            if method in ENROLMENT or method in TICKETS:
+                return NOBODY
             need = self._needs[method] = _TILLS_ONLY if method.startswith(_LINK) else scope_of(method)
         authorization = metadata.get("authorization", "")
-        credential = authorization[7:] if authorization[:7] == "Bearer " else ""
+        credential: Credential = authorization[7:] if authorization[:7] == "Bearer " else ""
         known = self._known.get(credential)
-        if known is None:
-            credential = _credential(metadata)
+        if known is None or call.certificate:
+            credential = _credential(call)
             known = self._known.get(credential)
         now = time.monotonic()
         if known is None or not self._holds(known, now):
@@ -113,7 +139,9 @@ class Authentication:
                 raise PermissionDenied("A device token opens the link only. Use an API key for this call.")
             return caller
         if need is _TILLS_ONLY:
-            raise PermissionDenied("Only a till with its device token may open a link.")
+            raise PermissionDenied("Only a till with its certificate or device token may open a link.")
+        if caller.kind == credentials.DASHBOARD and method != _DASHBOARD:
+            raise PermissionDenied("A dashboard's pass opens the dashboards' stream only. Use an API key for this call.")
         if known.networks and not self._is_near(known, address):
             self._note_foreign(known, address)
         use = known.use
@@ -133,7 +161,7 @@ class Authentication:
 
         Whoever still may opens it again, and goes on where it was.
         """
-        credential = _credential(call.metadata)
+        credential = _credential(call)
         known = self._known.get(credential) or await self._identify(call, credential, None)
         left = known.ends_at - time.monotonic()
         timer = asyncio.get_running_loop().call_later(left, self._end, call) if math.isfinite(left) else None
@@ -152,9 +180,28 @@ class Authentication:
 
     def _end(self, call: Call) -> None:
         # Nothing is cancelled: a stream that is in the middle of sending could not be ended properly any more.
+        if call.caller is not None and call.caller.till_id:
+            task = asyncio.create_task(self._end_link(call))
+            self._telling.add(task)
+            task.add_done_callback(self._telling.discard)
+            return
         call.refusal = Unauthenticated("The key was changed or has ended while the stream was open. Open it again.")
         if call.caller is not None:
             self._wakeups.touch(call.caller.tenant_id, {})
+
+    async def _end_link(self, call: Call) -> None:
+        """Ends the stream of a till with what it would hear if it came back: its cashier is to know why."""
+        assert call.caller is not None, "only links of known tills are held"
+        refusal: GiposError = TillChanged("The till's state or certificate was changed. Connect again.")
+        try:
+            async with asyncio.timeout(TELLING_SECONDS):
+                await self._identify(call, _credential(call), None)
+        except (Unauthenticated, TillRevoked) as error:
+            refusal = error
+        except Exception as error:  # noqa: BLE001 (whatever is the matter, the stream ends; the till hears more when it comes back)
+            logger.warning("till_not_looked_up", till_id=call.caller.till_id, error=repr(error))
+        call.refusal = refusal
+        self._wakeups.touch(call.caller.tenant_id, {})
 
     def _holds(self, known: Known, now: float) -> bool:
         found_at, looked_at = known.found_at, self.changes.looked_at
@@ -170,11 +217,12 @@ class Authentication:
         self.failures.require(call)
         return NOBODY
 
-    async def _identify(self, call: Call, credential: str, stale: Known | None) -> Known:
+    async def _identify(self, call: Call, credential: Credential, stale: Known | None) -> Known:
         if not credential:
             raise Unauthenticated("An API key is missing. Send the header Authorization: Bearer gipos_test_… or gipos_live_….")
-        failures = self._device_failures if credential.startswith(DEVICE_PREFIX) else self.failures
-        if not credentials.is_credential(credential):
+        is_till = isinstance(credential, bytes) or credential.startswith(DEVICE_PREFIX)
+        failures = self._device_failures if is_till else self.failures
+        if isinstance(credential, str) and not credentials.is_credential(credential):
             # Costs nothing and asks nobody, so it need not be counted.
             raise Unauthenticated("This is not a key: its checksum is wrong. Check that it was copied whole.")
         if stale is None:
@@ -182,20 +230,25 @@ class Authentication:
         looking = self._looking.get(credential)
         if looking is None:
             # Many calls of one key arrive at once; one look serves them all, and none of them can cancel it for the others.
-            looking = self._looking[credential] = asyncio.create_task(self._look_up(credential))
+            looking = self._looking[credential] = asyncio.create_task(self._look_up(credential, call.certificate))
             looking.add_done_callback(lambda task: self._looked(credential, task))
         try:
             return await asyncio.shield(looking)
-        except Unauthenticated:
+        except (Unauthenticated, TillRevoked):
             failures.count(call)
             raise
 
-    async def _look_up(self, credential: str) -> Known:
+    async def _look_up(self, credential: Credential, certificate: bytes) -> Known:
         changed = self._changed
         try:
             async with self._database.identifying() as connection:
-                known = await credentials.look_up(connection, credential)
-        except Unauthenticated:
+                try:
+                    known = await credentials.look_up(connection, credential)
+                except Unauthenticated:
+                    if not certificate or not await till_credentials.adopt(connection, certificate):
+                        raise
+                    known = await credentials.look_up(connection, credential)
+        except (Unauthenticated, TillRevoked):
             self._drop(credential)
             raise
         if known.caller.kind == "api_key":
@@ -204,12 +257,12 @@ class Authentication:
             self._remember(credential, known)
         return known
 
-    def _looked(self, credential: str, task: asyncio.Task[Known]) -> None:
+    def _looked(self, credential: Credential, task: asyncio.Task[Known]) -> None:
         self._looking.pop(credential, None)
         if not task.cancelled():
             task.exception()  # told to whoever waits; if all of them have left, nobody misses it
 
-    def _remember(self, credential: str, known: Known) -> None:
+    def _remember(self, credential: Credential, known: Known) -> None:
         self._drop(credential)
         while len(self._known) >= CACHE_SIZE:
             self._drop(next(iter(self._known)))
@@ -217,7 +270,7 @@ class Authentication:
         for subject in known.subjects:
             self._by_subject.setdefault(subject, set()).add(credential)
 
-    def _drop(self, credential: str) -> None:
+    def _drop(self, credential: Credential) -> None:
         known = self._known.pop(credential, None)
         if known is None:
             return
@@ -227,13 +280,16 @@ class Authentication:
             if not rest:
                 self._by_subject.pop(subject, None)
 
-    def _forget(self, subject_ids: Iterable[str]) -> None:
+    def _forget(self, changed: Iterable[str]) -> None:
         self._changed += 1
+        subject_ids = list(changed)
         for subject_id in subject_ids:
             for call in self._streams.get(subject_id, ()):
                 self._end(call)
             for credential in list(self._by_subject.get(subject_id, ())):
                 self._drop(credential)
+        for tell in self.also_told:
+            tell(subject_ids)
 
     def _is_near(self, known: Known, address: str) -> bool:
         near = known.near.get(address)
@@ -261,7 +317,10 @@ def _check_origin(call: Call, known: Known, origin: str) -> None:
     call.headers.append(("access-control-allow-origin", origin))
 
 
-def _credential(metadata: Mapping[str, str]) -> str:
+def _credential(call: Call) -> Credential:
+    if call.certificate:
+        return hashlib.sha256(call.certificate).digest()
+    metadata = call.metadata
     scheme, _, value = metadata.get("authorization", "").partition(" ")
     credential = value.strip() if scheme.lower() == "bearer" else ""
     return credential or metadata.get("x-api-key", "").strip()

@@ -6,29 +6,51 @@ The index on the hash does the comparing: timing it tells nothing about a key, o
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from cloud.accounts import key_drafts
-from cloud.accounts.tables import api_keys, oauth_clients, oauth_grants, oauth_tokens, tenants, tills
+from cloud.accounts import key_drafts, till_credentials
+from cloud.accounts.tables import (
+    api_keys,
+    dashboard_tickets,
+    oauth_clients,
+    oauth_grants,
+    oauth_tokens,
+    tenants,
+    till_certificates,
+    tills,
+)
 from cloud.accounts.uses import Use
 from cloud.platform import peers
 from cloud.platform.calls import Caller
 from kernel.business_days import now
-from kernel.errors import Unauthenticated
-from kernel.signatures import DEVICE_PREFIX, LIVE_PREFIX, TEST_PREFIX, TOKEN_PREFIX, fingerprint, is_key
+from kernel.errors import TillRevoked, Unauthenticated
+from kernel.signatures import DEVICE_PREFIX, LIVE_PREFIX, PASS_PREFIX, TEST_PREFIX, TOKEN_PREFIX, fingerprint, is_key
 
 ACCESS, REFRESH = 1, 2
 """oauth_tokens.kind."""
-_PREFIXES = (LIVE_PREFIX, TEST_PREFIX, DEVICE_PREFIX, TOKEN_PREFIX)
+DASHBOARD = "dashboard"
+"""The kind of callers with a pass (see dashboard_tickets)."""
+_PREFIXES = (LIVE_PREFIX, TEST_PREFIX, DEVICE_PREFIX, TOKEN_PREFIX, PASS_PREFIX)
+
+Credential = str | bytes
+"""What a caller shows: a key or token as it was sent, or the SHA-256 of a certificate. Nobody can send the latter instead of
+proving it: what is sent is text."""
 
 _TILL = sa.select(tills, tenants.c.mode).join(tenants, tenants.c.tenant_id == tills.c.tenant_id)
+_CERTIFICATE = _TILL.join(
+    till_certificates, sa.and_(till_certificates.c.tenant_id == tills.c.tenant_id, till_certificates.c.till_id == tills.c.id)
+).add_columns(till_certificates.c.ends_at, till_certificates.c.revoked_at)
 # A key whose mode is not its data's opens nothing, however it came to be there.
 _KEY = sa.select(api_keys).join(tenants, sa.and_(tenants.c.tenant_id == api_keys.c.tenant_id, tenants.c.mode == api_keys.c.mode))
+_PASS = _KEY.join(
+    dashboard_tickets,
+    sa.and_(dashboard_tickets.c.tenant_id == api_keys.c.tenant_id, dashboard_tickets.c.key_id == api_keys.c.id),
+).add_columns(dashboard_tickets.c.pass_ends_at)
 _TOKEN = (
     sa.select(oauth_tokens, tenants.c.mode, oauth_clients.c.redirect_uris, oauth_grants.c.revoked_at.label("grant_revoked_at"))
     .join(tenants, tenants.c.tenant_id == oauth_tokens.c.tenant_id)
@@ -64,13 +86,23 @@ def is_credential(text: str) -> bool:
     return any(is_key(text, prefix) for prefix in _PREFIXES)
 
 
-async def look_up(connection: AsyncConnection, credential: str) -> Known:
-    """Who a key or token belongs to.
+async def look_up(connection: AsyncConnection, credential: Credential) -> Known:
+    """Who a key, token or certificate belongs to.
 
     Raises:
         Unauthenticated: unknown, revoked or expired.
+        TillRevoked: of a till that was locked out or replaced.
     """
     found_at = time.monotonic()
+    if isinstance(credential, bytes):
+        found = (await connection.execute(_CERTIFICATE.where(till_certificates.c.fingerprint == credential))).one_or_none()
+        if found is None:
+            raise Unauthenticated("This certificate is none of a till that is known here. Pair the tablet again.")
+        if found.ends_at <= now():
+            raise Unauthenticated(f"The certificate ended at {found.ends_at.isoformat()}. Renew it.")
+        shown = _till(found, found)
+        shown.found_at = found_at
+        return shown
     hashed = fingerprint(credential)
     if credential.startswith(DEVICE_PREFIX):
         row = (await connection.execute(_TILL.where(tills.c.token_fingerprint == hashed))).one_or_none()
@@ -79,6 +111,9 @@ async def look_up(connection: AsyncConnection, credential: str) -> Known:
         query = _TOKEN.where(oauth_tokens.c.fingerprint == hashed, oauth_tokens.c.kind == ACCESS)
         row = (await connection.execute(query)).one_or_none()
         known = _token(row) if row is not None else None
+    elif credential.startswith(PASS_PREFIX):
+        row = (await connection.execute(_PASS.where(dashboard_tickets.c.pass_fingerprint == hashed))).one_or_none()
+        known = _pass(row) if row is not None else None
     else:
         row = (await connection.execute(_KEY.where(api_keys.c.fingerprint == hashed))).one_or_none()
         known = _key(row) if row is not None else None
@@ -88,9 +123,27 @@ async def look_up(connection: AsyncConnection, credential: str) -> Known:
     return known
 
 
-def _till(row: sa.Row[Any]) -> Known:
-    caller = Caller(row.tenant_id, row.id, row.mode, frozenset(), till_id=row.id, outlet_id=row.outlet_id, kind="till")
-    return Known(caller, (row.id,), float("inf"))
+def _till(row: sa.Row[Any], certificate: sa.Row[Any] | None = None) -> Known:
+    if row.state == till_credentials.REVOKED:
+        raise TillRevoked(
+            "This till was locked out by its owner. Nothing on the tablet is lost: what is not uploaded can be exported there, "
+            "or is uploaded after the till is set to active or the tablet is paired again."
+        )
+    if certificate is not None and certificate.revoked_at is not None:
+        raise TillRevoked(
+            "Another tablet was paired in place of this one. Nothing on this tablet is lost: what is not uploaded can be "
+            "exported here, or is uploaded after this tablet is paired again."
+        )
+    ends_at = certificate.ends_at if certificate is not None else None
+    caller = Caller(
+        *(row.tenant_id, row.id, row.mode, frozenset[str]()),
+        till_id=row.id,
+        outlet_id=row.outlet_id,
+        kind="till",
+        ends_at=ends_at,
+        till_state=row.state,
+    )
+    return Known(caller, (row.id,), _monotonic(ends_at))
 
 
 def _key(row: sa.Row[Any]) -> Known | None:
@@ -114,6 +167,18 @@ def _key(row: sa.Row[Any]) -> Known | None:
         row.addresses_dry_run,
         frozenset(row.allowed_origins),
     )
+
+
+def _pass(row: sa.Row[Any]) -> Known | None:
+    """The key behind a dashboard, for the dashboards' stream only."""
+    known = _key(row)
+    if known is None:
+        return None
+    if row.pass_ends_at <= now():
+        raise Unauthenticated("The dashboard has been open for a day. Open it again with a new ticket.")
+    known.caller = replace(known.caller, kind=DASHBOARD)
+    known.ends_at = min(known.ends_at, _monotonic(row.pass_ends_at))
+    return known
 
 
 def _token(row: sa.Row[Any]) -> Known | None:

@@ -41,8 +41,25 @@ tills = sa.Table(
     sa.Column("outlet_id", sa.Text, nullable=False),
     sa.Column("name", sa.Text, nullable=False),
     sa.Column("number", sa.Integer, nullable=False),
-    sa.Column("token_fingerprint", sa.LargeBinary, nullable=False),
+    sa.Column("token_fingerprint", sa.LargeBinary),
     sa.Column("created_at", sa.TIMESTAMP(timezone=True), server_default=sa.func.now()),
+    sa.Column("state", sa.Text, nullable=False, server_default="active"),
+    sa.Column("hardware", sa.Text, nullable=False, server_default=""),
+    sa.Column("paired_at", sa.TIMESTAMP(timezone=True)),
+    sa.Column("state_reason", sa.Text, nullable=False, server_default=""),
+)
+
+till_certificates = sa.Table(
+    "till_certificates",
+    metadata,
+    sa.Column("tenant_id", sa.Text, primary_key=True),
+    sa.Column("fingerprint", sa.LargeBinary, primary_key=True),
+    sa.Column("till_id", sa.Text, nullable=False),
+    sa.Column("serial", sa.Text, nullable=False),
+    sa.Column("certificate", sa.LargeBinary, nullable=False),
+    sa.Column("starts_at", sa.TIMESTAMP(timezone=True), nullable=False),
+    sa.Column("ends_at", sa.TIMESTAMP(timezone=True), nullable=False),
+    sa.Column("revoked_at", sa.TIMESTAMP(timezone=True)),
 )
 
 api_keys = sa.Table(
@@ -139,4 +156,20 @@ oauth_tokens = sa.Table(
     sa.Column("expires_at", sa.TIMESTAMP(timezone=True), nullable=False),
     sa.Column("used_at", sa.TIMESTAMP(timezone=True)),
     sa.Column("revoked_at", sa.TIMESTAMP(timezone=True)),
+)
+
+# A ticket is used when it has a pass. Of both only hashes are kept.
+dashboard_tickets = sa.Table(
+    "dashboard_tickets",
+    metadata,
+    sa.Column("tenant_id", sa.Text, primary_key=True),
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("key_id", sa.Text, nullable=False),
+    sa.Column("viewer", sa.Text, nullable=False),
+    sa.Column("origin", sa.Text, nullable=False),
+    sa.Column("ticket_fingerprint", sa.LargeBinary, nullable=False),
+    sa.Column("ends_at", sa.TIMESTAMP(timezone=True), nullable=False),
+    sa.Column("pass_fingerprint", sa.LargeBinary),
+    sa.Column("pass_ends_at", sa.TIMESTAMP(timezone=True)),
+    sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False),
 )

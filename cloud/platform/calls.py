@@ -30,6 +30,8 @@ class Caller:
     """The key's own limit; 0 means the plan's."""
     ends_at: datetime | None = None
     """When the key expires; None for never, and for who has no key."""
+    till_state: str = ""
+    """Of a till: "active", "suspended" or "retired"; those that are revoked are not let in."""
 
 
 NOBODY = Caller("", "", "", frozenset(), kind="nobody")
@@ -48,6 +50,9 @@ class Call:
     request_id: str
     caller: Caller | None = None
     """Set once the caller is known."""
+    certificate: bytes = b""
+    """What the client has proven to hold the key of, DER; empty for none. It comes from an authority of ours, and
+    has begun and not ended: the transport has seen to it."""
     headers: list[tuple[str, str]] = field(default_factory=list)
     """What goes out with the answer or the error as initial metadata, names in lower case."""
     request: Any = None

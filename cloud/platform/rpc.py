@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -27,6 +28,8 @@ TOLD_BYTES = 4096
 more they would see RESOURCE_EXHAUSTED instead of what happened."""
 _LONGEST = 300
 """Bytes of a text in such a status; a caller may have named anything."""
+_TILLS = "/gipos.edge.v1."
+"""Services whose callers may have shown a certificate; nobody else is asked for one."""
 _OPEN_SERVICES = ("/grpc.health.v1.", "/grpc.reflection.")
 
 door.let_pass(grpc.aio.AbortError, grpc.aio.UsageError)
@@ -55,7 +58,7 @@ class GrpcDoor(grpc.aio.ServerInterceptor):
             return make(
                 self._streaming(method, inner_stream),
                 request_deserializer=handler.request_deserializer,
-                response_serializer=handler.response_serializer,
+                response_serializer=printed.serialiser(handler.response_serializer or bytes),
             )
         inner = handler.unary_unary
         assert inner is not None
@@ -67,7 +70,10 @@ class GrpcDoor(grpc.aio.ServerInterceptor):
 
     def _arrive(self, method: str, context: Context) -> Call:
         metadata = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
-        return self._door.arrive(method, metadata, address_of(context.peer()))
+        call = self._door.arrive(method, metadata, address_of(context.peer()))
+        if method.startswith(_TILLS):
+            call.certificate = certificate_of(context)
+        return call
 
     def _unary(self, method: str, inner: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
         async def serve(request: Any, context: Context) -> Any:
@@ -100,6 +106,12 @@ class GrpcDoor(grpc.aio.ServerInterceptor):
                 await refuse(context, call, error)
 
         return serve
+
+
+def certificate_of(context: Context) -> bytes:
+    """The certificate of a client, DER, if its connection is one that asks for them; else nothing."""
+    shown: Any = (context.auth_context() or {}).get("x509_pem_cert")
+    return ssl.PEM_cert_to_DER_cert(shown[0].decode("ascii")) if shown else b""
 
 
 def address_of(peer: str) -> str:

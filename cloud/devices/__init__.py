@@ -1,0 +1,1 @@
+"""What the merchant sees and does about its tills: the public service over tills and sync."""

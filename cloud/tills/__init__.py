@@ -1,0 +1,1 @@
+"""Tablets as tills: pairing, keys and certificates, states, offline policies, commands."""
