@@ -54,6 +54,8 @@ class Announcing:
         self.events: list[log.NewEvent] = []
         self.heads: dict[str, int] = {}
         """After commit: the last position of every lane that was written to."""
+        self.epochs: dict[str, int] = {}
+        """And the epoch of each."""
         self.due: set[str] = set()
         """Kinds of work that it leaves to others, by names they know. They are woken after the commit."""
 
@@ -168,7 +170,7 @@ class Database:
                     for react in self._before_commit:
                         await react(tx, tx.events)
                     # The counter rows are locked by the very last statement: see cloud/platform/log.py.
-                    tx.heads = await log.append(tx, tenant_id, tx.events)
+                    tx.heads, tx.epochs = await log.append(tx, tenant_id, tx.events)
         if entries:
             trail.committed()
         self._announce(tx)
@@ -189,7 +191,7 @@ class Database:
             if tx.events:
                 for react in self._before_commit:
                     await react(tx, tx.events)
-                tx.heads = await log.append(tx, tenant_id, tx.events)
+                tx.heads, tx.epochs = await log.append(tx, tenant_id, tx.events)
         for call, _ in tx.entries:
             call.is_recorded = True
         self._announce(tx)

@@ -9,12 +9,20 @@ from cloud.platform.log import LoggedEvent
 from gipos.v1.catalog_pb2 import Product
 from gipos.v1.common_pb2 import DATA_CLASS_PERSONAL
 from gipos.v1.customers_pb2 import Customer
+from gipos.v1.devices_pb2 import Device
 from gipos.v1.events_pb2 import Event, Subject
-from gipos.v1.inventory_pb2 import Level
+from gipos.v1.inventory_pb2 import Level, Reservation
 from gipos.v1.sales_pb2 import Sale
 from kernel import masking, protojson
 
-_RESOURCES: dict[str, type[Message]] = {"product": Product, "inventory": Level, "customer": Customer, "sale": Sale}
+_RESOURCES: dict[str, type[Message]] = {
+    "product": Product,
+    "inventory": Level,
+    "reservation": Reservation,
+    "customer": Customer,
+    "sale": Sale,
+    "device": Device,
+}
 _TYPE_URLS = {subject: f"type.googleapis.com/{resource.DESCRIPTOR.full_name}" for subject, resource in _RESOURCES.items()}
 
 _PERSONAL = {subject for subject, resource in _RESOURCES.items() if masking.holds(resource.DESCRIPTOR, DATA_CLASS_PERSONAL)}

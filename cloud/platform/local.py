@@ -157,6 +157,8 @@ class LocalStream:
         self._is_over = asyncio.Event()
         # A task has a context of its own, and all of a generator must run in one: each read may come from another task.
         self.task = asyncio.get_running_loop().create_task(self._pump(door, path, inner, request, metadata))
+        # A task that is cancelled before its first step never gets to say so itself.
+        self.task.add_done_callback(lambda _: self._is_over.set())
 
     async def opened(self) -> Headers:
         """Waits until the service has accepted the call, answered or ended.

@@ -46,9 +46,11 @@ def printed(message: Message) -> Printed:
 
 
 def serialiser(plain: Callable[[Any], bytes]) -> Callable[[Any], bytes]:
-    """A serialiser for gRPC that takes a message or its printed form."""
+    """A serialiser for gRPC that takes a message, its printed form, or bytes that are one already."""
 
     def serialise(answer: Any) -> bytes:
+        if type(answer) is bytes:
+            return answer
         return answer.wire if type(answer) is Printed else plain(answer)
 
     return serialise

@@ -109,8 +109,8 @@ class Vault:
     """
 
     def __init__(self, ring: Keyring, across_tenants: Callable[[], AbstractAsyncContextManager[AsyncConnection]]) -> None:
-        self._ring = ring
-        self._across_tenants = across_tenants
+        self.ring = ring
+        self.across_tenants = across_tenants
         self._known: OrderedDict[str, TenantKeys] = OrderedDict()
 
     async def keys(self, tenant_id: str) -> TenantKeys:
@@ -118,17 +118,17 @@ class Vault:
         if known := self._known.get(tenant_id):
             self._known.move_to_end(tenant_id)
             return known
-        async with self._across_tenants() as connection:
+        async with self.across_tenants() as connection:
             rows = (await connection.execute(_READ, {"tenant_id": tenant_id})).all()
             if {row.purpose for row in rows} != {"data", "index"}:
-                current = self._ring.current
+                current = self.ring.current
                 for purpose in ("data", "index"):
                     wrapped = current.wrap(secrets.token_bytes(KEY_BYTES), _place(tenant_id, purpose, 1))
                     await connection.execute(_ADD, {"tenant_id": tenant_id, "purpose": purpose, "wrapped": wrapped})
                 rows = (await connection.execute(_READ, {"tenant_id": tenant_id})).all()
         data, index = {}, b""
         for row in rows:
-            key = _unwrapped(self._ring, row.wrapped, _place(tenant_id, row.purpose, row.number))
+            key = _unwrapped(self.ring, row.wrapped, _place(tenant_id, row.purpose, row.number))
             if row.purpose == "data":
                 data[row.number] = key
             else:
@@ -145,11 +145,16 @@ class Vault:
 
 async def keys_of(connection: AsyncConnection, tenant_id: str) -> TenantKeys:
     """A merchant's keys, for whoever holds a connection of a Database."""
+    return await vault_of(connection).keys(tenant_id)
+
+
+def vault_of(connection: AsyncConnection) -> Vault:
+    """The vault of the Database that a connection is of."""
     assert connection.sync_connection is not None, "only open connections are handed out"
     vault: Vault | None = connection.sync_connection.get_execution_options().get(_OPTION)
     if vault is None:
         raise KeysUnusable("This database was opened without keys, so nothing can be sealed or opened.")
-    return await vault.keys(tenant_id)
+    return vault
 
 
 async def unlocked(connection: AsyncConnection, settings: Settings) -> Keyring:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from functools import cache
 from typing import Any
@@ -30,6 +30,7 @@ UNKNOWN_OUTCOME = (
     "send it again with the same Idempotency-Key."
 )
 _WAIT_SECONDS = 10.0
+_MARK = "."
 _PLAIN_ID = re.compile(r"[A-Za-z0-9_]{1,64}")
 _PARAMETER = re.compile(r"(?<![:\\\w]):([a-z_]+)(?!:)")
 
@@ -144,6 +145,37 @@ def _numbered(statement: TextClause) -> tuple[str, tuple[str, ...]]:
     names: dict[str, int] = {}
     text = _PARAMETER.sub(lambda match: f"${names.setdefault(match[1], len(names) + 1)}", statement.text)
     return text.replace("\\:", ":"), tuple(names)
+
+
+def packed(texts: Sequence[str]) -> str:
+    """Many texts as one, which costs the driver a tenth of what an array does. In SQL they are `unpacked("parameter")` again.
+
+    A unit separator (U+001F) within a text becomes a space.
+    """
+    if not texts:
+        return ""
+    joined = f"\x1f{_MARK}".join(texts)
+    if joined.count("\x1f") >= len(texts):
+        joined = f"\x1f{_MARK}".join([text.replace("\x1f", " ") for text in texts])
+    return _MARK + joined
+
+
+def packed_numbers(numbers: Iterable[int]) -> str:
+    """As packed, for whole numbers; `unpacked_numbers("parameter")` in SQL."""
+    return " ".join(map(str, numbers))
+
+
+def unpacked(parameter: str) -> str:
+    """An array of the packed texts, each with a character before it that substr(…, 2) leaves off.
+
+    Without that nothing would tell one empty text from none.
+    """
+    return f"string_to_array(CAST(:{parameter} AS text), chr(31))"
+
+
+def unpacked_numbers(parameter: str) -> str:
+    """An array of the packed numbers."""
+    return f"CAST(string_to_array(CAST(:{parameter} AS text), ' ') AS bigint[])"
 
 
 @contextmanager

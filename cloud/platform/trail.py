@@ -29,7 +29,7 @@ REPEATED: Final = "repeated"
 NAMED_RESOURCES: Final = 20
 """How many resources an entry names; it counts all."""
 READ_PERSONAL_DATA: Final = "customers.read_personal_data"
-_LINK = "/gipos.edge.v1."
+_LINK = "/gipos.edge.v1.EdgeLinkService/"
 _AGENT_LENGTH = 200
 
 _SERVICES: Final = {
@@ -37,6 +37,7 @@ _SERVICES: Final = {
     "AccountService": ("accounts", "outlet", ()),
     "ProductService": ("products", "product", ("product", "products")),
     "InventoryService": ("inventory", "inventory", ("inventory",)),
+    "ReservationService": ("reservations", "reservation", ("reservation", "reservations")),
     "CustomerService": ("customers", "customer", ("customer", "customers")),
     "SaleService": ("sales", "sale", ("sale", "sales")),
     "WebhookService": ("webhooks", "webhook", ("webhook", "webhooks")),
@@ -47,6 +48,9 @@ _SERVICES: Final = {
     "UsageService": ("usage", "usage", ("usage",)),
     "AuditService": ("audit", "audit_entry", ("audit_entries", "audit_log")),
     "EdgeLinkService": ("tills", "till", ()),
+    "DeviceService": ("devices", "device", ("device", "devices")),
+    "DashboardService": ("dashboards", "dashboard_ticket", ("dashboard",)),
+    "EnrolmentService": ("tills", "till", ()),
 }
 _WORD = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z0-9]+")
 _NOT_CHANGED = frozenset({"id", "request_id", "etag", "update_mask", "external_id", "product_id", "outlet_id"})
@@ -143,6 +147,20 @@ def entry_for(
     }
 
 
+def uploaded(call: Call, tenant_id: str, sale_ids: Sequence[str], now: datetime) -> dict[str, Any]:
+    """The entry of a batch that a till has uploaded over its link."""
+    return entry_for(
+        call,
+        tenant_id,
+        action="tills.upload",
+        resource_type="sale",
+        resource_ids=[text for text in sale_ids if PATTERN.fullmatch(text)],  # what is put aside may be called anything
+        fields=(),
+        count=len(sale_ids),
+        now=now,
+    )
+
+
 def entries(tenant_id: str, now: datetime, events: Sequence[NewEvent]) -> list[dict[str, Any]]:
     """The entries that belong to a transaction which is about to commit: one for a call that changes something, or none."""
     call = calls.current.get(None)
@@ -153,19 +171,7 @@ def entries(tenant_id: str, now: datetime, events: Sequence[NewEvent]) -> list[d
         if not call.about:
             return []
         ids, call.about = call.about, []
-        sane = [text for text in ids if PATTERN.fullmatch(text)]  # what is put aside may be called anything
-        return [
-            entry_for(
-                call,
-                tenant_id,
-                action="tills.upload",
-                resource_type="sale",
-                resource_ids=sane,
-                fields=(),
-                count=len(ids),
-                now=now,
-            )
-        ]
+        return [uploaded(call, tenant_id, ids, now)]
     if call.is_recorded:
         return []
     resource = action_of(call.method)[1]

@@ -7,26 +7,45 @@ transaction, where it takes a global lock at commit), and a poll of the heads on
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Protocol
 from uuid import uuid4
 
 import orjson
 import structlog
 
 from cloud.platform.database import Database
+from cloud.platform.log import NewEvent
+from cloud.platform.recent import Recent
 
 CHANNEL = "gipos_log"
 DEBOUNCE_SECONDS = 0.005
 PAUSE_SECONDS = 0.02
 """Between two NOTIFYs of a process: under load a commit comes every few milliseconds, and nobody elsewhere reads that often."""
 POLL_SECONDS = 1.0
+MOST_PAYLOAD = 7_000
+"""Bytes of texts in a payload; PostgreSQL takes less than 8,000 of it all."""
+LANES_IN_TEXT = 50
 
-_HEADS = "SELECT tenant_id, lane, last_seq FROM log_heads WHERE tenant_id = ANY($1)"
+_HEADS = "SELECT tenant_id, lane, epoch, last_seq FROM log_heads WHERE tenant_id = ANY($1)"
 _NOTIFY = "SELECT pg_notify($1, $2)"
 
+Known = tuple[int, int]
+"""Epoch and last position of a lane, as far as this process knows; epoch 0 where it was not told."""
+
+_ALL = ("",)
+
 logger = structlog.get_logger()
+
+
+class Committed(Protocol):
+    """What a committed transaction tells."""
+
+    tenant_id: str
+    heads: dict[str, int]
+    epochs: dict[str, int]
+    events: list[NewEvent]
 
 
 class Wakeups:
@@ -34,44 +53,87 @@ class Wakeups:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._waiting: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
-        self._heads: dict[str, dict[str, int]] = {}
+        self._waiting: dict[str, dict[str, set[asyncio.Event]]] = {}
+        """By merchant and lane; under no name those who wait for all lanes."""
+        self._heads: dict[str, dict[str, Known]] = {}
         """What this process knows of the heads, of the merchants somebody here waits for."""
-        self._touched: set[str] = set()
+        self._touched: dict[str, dict[str, Known]] = {}
         self._dirty = asyncio.Event()
         self._name = uuid4().hex
+        self.recent = Recent()
+        """The last events committed here, of the merchants somebody here waits for."""
+        self.life = 0
+        """Rises when the connection to the database is made or lost: it may be another one, and what was remembered is void."""
 
-    def touch(self, tenant_id: str, heads: dict[str, int]) -> None:
-        """Called after a commit: wakes this process at once and the others soon."""
+    def committed(self, tx: Committed) -> None:
+        """Called after a commit: remembers its events for those who wait for the very next one, wakes them, and others soon."""
+        if tx.tenant_id in self._waiting:
+            for lane, last in tx.heads.items():
+                if lane not in self._waiting[tx.tenant_id]:
+                    continue
+                mine = [event for event in tx.events if event.lane == lane] if len(tx.heads) > 1 else tx.events
+                self.recent.add(tx.tenant_id, lane, tx.epochs[lane], last, mine)
+        self.touch(tx.tenant_id, tx.heads, tx.epochs)
+
+    def touch(self, tenant_id: str, heads: Mapping[str, int], epochs: Mapping[str, int] | None = None) -> None:
+        """Wakes the readers of these lanes, or of all lanes for none: in this process at once, in the others soon."""
+        told = {lane: ((epochs or {}).get(lane, 0), seq) for lane, seq in heads.items()}
         if tenant_id in self._waiting:
-            known = self._heads.setdefault(tenant_id, {})
-            for lane, seq in heads.items():
-                known[lane] = max(seq, known.get(lane, 0))
-            self._wake(tenant_id)
-        self._touched.add(tenant_id)
+            for lane, (epoch, seq) in told.items():
+                self.learn(tenant_id, lane, epoch, seq)
+            self._wake(tenant_id, told)
+        self._touched.setdefault(tenant_id, {}).update(told)
         self._dirty.set()
 
-    def may_have_more(self, tenant_id: str, lane: str, seq: int) -> bool:
+    def learn(self, tenant_id: str, lane: str, epoch: int, seq: int) -> None:
+        """Takes over what somebody has just read of a head, unless more is known."""
+        if tenant_id in self._waiting:
+            known = self._heads.setdefault(tenant_id, {})
+            before = known.get(lane, (0, 0))
+            if 0 < epoch < before[0]:
+                return  # read before the log began anew
+            if before[0] in {0, epoch} or not epoch:
+                known[lane] = (epoch or before[0], max(seq, before[1]))
+            else:
+                known[lane] = (epoch, seq)
+
+    def known(self, tenant_id: str, lane: str) -> Known | None:
+        """The head of a lane as far as this process knows; None when it cannot say."""
+        return self._heads.get(tenant_id, {}).get(lane)
+
+    def may_have_more(self, tenant_id: str, lane: str, seq: int, epoch: int = 0) -> bool:
         """Whether a reader at this position should look. Spares the question where this process knows the answer."""
-        return self._heads.get(tenant_id, {}).get(lane, -1) != seq
+        known = self.known(tenant_id, lane)
+        return known is None or known[1] != seq or bool(epoch and known[0] and epoch != known[0])
 
     @contextmanager
-    def waiting(self, tenant_id: str) -> Iterator[asyncio.Event]:
-        """An event that is set whenever the merchant's log may have grown. The waiter clears it before it reads."""
+    def waiting(self, tenant_id: str, lanes: Collection[str] | None = None) -> Iterator[asyncio.Event]:
+        """An event that is set whenever the merchant's log, or these lanes of it, may have grown.
+
+        The waiter clears it before it reads.
+        """
         event = asyncio.Event()
         event.set()
-        self._waiting[tenant_id].add(event)
+        mine = self._waiting.setdefault(tenant_id, {})
+        for lane in lanes or _ALL:
+            mine.setdefault(lane, set()).add(event)
         try:
             yield event
         finally:
-            self._waiting[tenant_id].discard(event)
-            if not self._waiting[tenant_id]:
+            for lane in lanes or _ALL:
+                mine[lane].discard(event)
+                if not mine[lane]:
+                    del mine[lane]
+            if not mine:
                 del self._waiting[tenant_id]
                 self._heads.pop(tenant_id, None)
 
-    def _wake(self, tenant_id: str) -> None:
-        for event in self._waiting.get(tenant_id, ()):
-            event.set()
+    def _wake(self, tenant_id: str, lanes: Collection[str] = ()) -> None:
+        mine = self._waiting.get(tenant_id)
+        if mine is not None:
+            for lane in (*_ALL, *lanes) if lanes else list(mine):
+                for event in mine.get(lane, ()):
+                    event.set()
 
     async def run(self) -> None:
         """Works until cancelled."""
@@ -85,9 +147,8 @@ class Wakeups:
             await self._dirty.wait()
             await asyncio.sleep(DEBOUNCE_SECONDS)  # gathers what comes in the meantime into one NOTIFY
             self._dirty.clear()
-            touched, self._touched = sorted(self._touched), set()
-            for start in range(0, len(touched), 200):  # a payload must stay under 8,000 bytes
-                payload = orjson.dumps([self._name, *touched[start : start + 200]]).decode()
+            touched, self._touched = self._touched, {}
+            for payload in _payloads(self._name, touched):
                 try:
                     await self._database.notices.fetch(_NOTIFY, CHANNEL, payload)
                 except Exception as error:  # noqa: BLE001 (the driver has errors of many families; none may end this task)
@@ -98,20 +159,33 @@ class Wakeups:
         while True:
             try:
                 async with self._database.listening(CHANNEL, self._heard) as closed:
+                    self._begin_anew()
                     for tenant_id in list(self._waiting):
-                        self._heads.pop(tenant_id, None)
                         self._wake(tenant_id)  # whatever was said while nobody listened
                     await closed.wait()
+                    self._begin_anew()
             except Exception as error:  # noqa: BLE001 (as above)
                 logger.warning("wakeups_not_heard", error=repr(error))
             await asyncio.sleep(POLL_SECONDS)  # the poll covers the pause
 
+    def _begin_anew(self) -> None:
+        """The database may not be the one it was, or things were said while nobody listened."""
+        self.life += 1
+        self.recent.clear()
+        self._heads.clear()
+
     def _heard(self, _connection: object, _pid: int, _channel: str, payload: object) -> None:
-        name, *tenants = orjson.loads(str(payload))
-        if name != self._name:
-            for tenant_id in tenants:
-                self._heads.pop(tenant_id, None)  # another process wrote: what was known of the heads no longer holds
-                self._wake(tenant_id)
+        name, *told = orjson.loads(str(payload))
+        if name == self._name:
+            return
+        for text in told:
+            tenant_id, *words = str(text).split(" ")
+            lanes = words[::3]
+            for lane, epoch, seq in zip(lanes, words[1::3], words[2::3], strict=True):
+                self.learn(tenant_id, lane, int(epoch), int(seq))
+            if not lanes:
+                self._heads.pop(tenant_id, None)
+            self._wake(tenant_id, lanes)
 
     async def _poll(self) -> None:
         while True:
@@ -123,7 +197,30 @@ class Wakeups:
             except Exception as error:  # noqa: BLE001 (as above)
                 logger.warning("heads_not_polled", error=repr(error))
                 continue
-            for tenant_id, lane, last_seq in rows:
-                if tenant_id in self._waiting and self.may_have_more(tenant_id, lane, last_seq):
-                    self._heads.setdefault(tenant_id, {})[lane] = last_seq
-                    self._wake(tenant_id)
+            for tenant_id, lane, epoch, last_seq in rows:
+                if tenant_id in self._waiting and self.may_have_more(tenant_id, lane, last_seq, epoch):
+                    before = self.known(tenant_id, lane)
+                    self.learn(tenant_id, lane, epoch, last_seq)
+                    if self.known(tenant_id, lane) != before:  # else it was read before what is known was committed
+                        self._wake(tenant_id, (lane,))
+
+
+def _payloads(name: str, touched: Mapping[str, Mapping[str, Known]]) -> Iterator[str]:
+    """What is told to other processes: merchants with their lanes that grew, epochs and positions, in as few payloads as fit."""
+    texts: list[str] = []
+    size = 0
+    for text in _texts(touched):
+        if texts and size + len(text) > MOST_PAYLOAD:
+            yield orjson.dumps([name, *texts]).decode()
+            texts, size = [], 0
+        texts.append(text)
+        size += len(text) + 3
+    if texts:
+        yield orjson.dumps([name, *texts]).decode()
+
+
+def _texts(touched: Mapping[str, Mapping[str, Known]]) -> Iterator[str]:
+    for tenant_id, lanes in touched.items():
+        places = [f" {lane} {epoch} {seq}" for lane, (epoch, seq) in lanes.items()]
+        for start in range(0, len(places) or 1, LANES_IN_TEXT):
+            yield tenant_id + "".join(places[start : start + LANES_IN_TEXT])

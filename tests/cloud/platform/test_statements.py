@@ -9,7 +9,9 @@ from typing import Any
 
 import asyncpg
 import pytest
+import sqlalchemy as sa
 
+from cloud.platform import statements
 from cloud.platform.database import Database
 from kernel.errors import Unreachable
 
@@ -58,3 +60,23 @@ async def test_the_same_holds_for_transactions(database: Database, database_url:
             break
         except Unreachable:
             assert attempt == 0
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [[], [""], ["", ""], ["a"], ["", "a", ""], [" ", "$1", "\\", "'", "a\tb\n"], ["é", "\U0001f375"], [".", "..", "x" * 5000]],
+)
+async def test_packed_texts_arrive_as_they_were(database: Any, texts: list[str]) -> None:
+    query = f"SELECT substr(t, 2) FROM unnest({statements.unpacked('given')}) WITH ORDINALITY AS u (t, place) ORDER BY place"
+    for given, arrived in ((texts, texts), ([*texts, "a\x1fb"], [*texts, "a b"])):
+        async with database.statements.transaction("ten_x") as driver:
+            rows = await driver.run(sa.text(query), given=statements.packed(given))
+        assert [row[0] for row in rows] == arrived
+
+
+async def test_packed_numbers_arrive_as_they_were(database: Any) -> None:
+    for numbers in ([], [0], [-5, 2**62, 7]):
+        async with database.statements.transaction("ten_x") as driver:
+            query = sa.text(f"SELECT {statements.unpacked_numbers('given')}")
+            ((arrived,),) = await driver.run(query, given=statements.packed_numbers(numbers))
+        assert arrived == numbers

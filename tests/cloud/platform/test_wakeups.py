@@ -8,12 +8,15 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import asyncpg
+import orjson
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from cloud.accounts import outlets
 from cloud.platform import log
 from cloud.platform.database import Database
-from cloud.platform.wakeups import Wakeups
+from cloud.platform.wakeups import Wakeups, _payloads
 from gipos.v1.catalog_pb2 import Product, TaxClass
 from kernel.event_types import PRODUCT_CREATED
 
@@ -25,7 +28,7 @@ async def process(url: str) -> AsyncIterator[tuple[Database, Wakeups]]:
     """What one cloud process has."""
     database = Database(url, connections=4)
     wakeups = Wakeups(database)
-    database.react(before_commit=(), after_commit=(lambda tx: wakeups.touch(tx.tenant_id, tx.heads),))
+    database.react(before_commit=(), after_commit=(wakeups.committed,))
     task = asyncio.create_task(wakeups.run())
     try:
         yield database, wakeups
@@ -107,3 +110,76 @@ async def test_a_rollback_leaves_no_number_and_no_wakeup(database_url: Any, data
     assert not woken
     await publish(database, 3)
     assert woken == [{log.TENANT_LANE: 3}]
+
+
+@pytest.mark.usefixtures("tenant")
+async def test_only_those_who_read_a_lane_that_grew_are_woken(database_url: Any) -> None:
+    async with process(database_url) as (writer, here), process(database_url) as (_, there):
+        async with writer.transaction(TENANT) as tx:
+            await log.add_lane(tx.connection, TENANT, "out_1")
+        ends = []
+        for wakeups in (here, there):
+            while not wakeups.life:
+                await asyncio.sleep(0.01)
+            ends += [wakeups.waiting(TENANT, {"out_1"}), wakeups.waiting(TENANT, {log.TENANT_LANE, "out_1"})]
+        with ends[0] as shelf, ends[1] as both, ends[2] as far_shelf, ends[3] as far_both:
+            async with asyncio.timeout(10):
+                while here.known(TENANT, "out_1") != (1, 0) or there.known(TENANT, "out_1") != (1, 0):
+                    await asyncio.sleep(0.01)  # by the poll
+            for wake in (shelf, both, far_shelf, far_both):
+                wake.clear()
+            await publish(writer, 3)
+            await heard(both)
+            await heard(far_both)
+            assert not shelf.is_set()
+            assert not far_shelf.is_set()
+            for wakeups in (here, there):
+                assert wakeups.known(TENANT, log.TENANT_LANE) == (1, 3)  # told with the wake-up: nobody need ask
+                assert not wakeups.may_have_more(TENANT, log.TENANT_LANE, 3, 1)
+                assert wakeups.may_have_more(TENANT, log.TENANT_LANE, 2, 1)
+                assert wakeups.may_have_more(TENANT, log.TENANT_LANE, 3, 2)
+                assert not wakeups.may_have_more(TENANT, "out_1", 0, 1)
+            here.touch(TENANT, {})  # something that is in no lane
+            for wake in (shelf, both, far_shelf, far_both):
+                await heard(wake)
+
+
+@pytest.mark.parametrize(
+    ("told", "known"),
+    [
+        ([(1, 5), (1, 4)], (1, 5)),  # told late
+        ([(1, 5), (2, 3)], (2, 3)),  # the log began anew
+        ([(2, 3), (1, 9)], (2, 3)),  # read before it did
+        ([(0, 5), (1, 4)], (1, 5)),
+        ([(1, 5), (0, 7)], (1, 7)),
+        ([(1, 5), (0, 3)], (1, 5)),
+    ],
+)
+async def test_what_is_known_of_a_head_only_grows_within_an_epoch(database: Any, told: Any, known: Any) -> None:
+    wakeups = Wakeups(database)
+    with wakeups.waiting(TENANT):
+        for epoch, seq in told:
+            wakeups.learn(TENANT, "out_1", epoch, seq)
+        assert wakeups.known(TENANT, "out_1") == known
+    assert wakeups.known(TENANT, "out_1") is None
+    wakeups.learn(TENANT, "out_1", 1, 1)
+    assert wakeups.known(TENANT, "out_1") is None  # for nobody nothing is kept
+
+
+_lanes = st.dictionaries(
+    st.integers(0, 10**6).map("out_{:026d}".format), st.tuples(st.just(1), st.integers(0, 2**62)), max_size=200
+)
+
+
+@given(st.dictionaries(st.integers(0, 10**6).map("ten_{:026d}".format), _lanes, max_size=60))
+def test_a_notification_fits_and_nobody_is_left_out(touched: Any) -> None:
+    told: dict[str, dict[str, tuple[int, int]]] = {}
+    for payload in _payloads("x" * 32, touched):
+        assert len(payload) < 8000
+        name, *texts = orjson.loads(payload)
+        assert name == "x" * 32
+        for text in texts:
+            tenant_id, *words = text.split(" ")
+            places = zip(words[::3], words[1::3], words[2::3], strict=True)
+            told.setdefault(tenant_id, {}).update({lane: (int(epoch), int(seq)) for lane, epoch, seq in places})
+    assert told == touched
