@@ -6,52 +6,69 @@ aside, and the queue behind it moves on.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 import sqlalchemy as sa
 import structlog
-from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.exc import DBAPIError
 
-from cloud.accounts import outlets
-from cloud.catalog import products
-from cloud.platform import trail
-from cloud.platform.database import Database, Transaction
+from cloud.platform import calls, trail
+from cloud.platform.coalescing import Bundler
+from cloud.platform.database import Database
 from cloud.platform.rpc import Caller
-from cloud.sales import sales
-from cloud.sync.tables import quarantined_operations, till_links, till_stores
-from gipos.edge.v1.link_pb2 import Operation, Quarantined
-from gipos.v1.accounts_pb2 import Outlet
-from gipos.v1.sales_pb2 import Sale
-from kernel import pricing, quantities
-from kernel.business_days import business_date
-from kernel.errors import Invalid, PermissionDenied
-from kernel.ids import is_id, new_id
+from cloud.platform.turns import Turns
+from cloud.sync import batches, facts, forks, restores, watermarks
+from cloud.sync.batches import Batch, Outcome
+from cloud.sync.facts import Item, Place
+from gipos.edge.v1.link_pb2 import Hello, Operation
+from kernel import business_days
+from kernel.errors import Busy, GiposError, TillChanged, Unreachable
 
-CLOCK_TOLERANCE = timedelta(hours=24)
-"""A till's clock that is further off than this gets its sales marked."""
+__all__ = ["Intake", "Outcome", "Session", "open_session", "store"]
 
-_LINK, _STORE = till_links.c, till_stores.c
+TOGETHER = 64
+"""Batches of one merchant that are taken up together at most."""
+OPERATIONS = 250
+"""Operations in a transaction that several batches share: more would make whoever waits for anything else wait longer."""
+AT_ONCE = 2
+"""Transactions of uploads per process: a fleet that comes back must leave connections and processor to those who wait."""
+SLICE = 25
+"""Operations that are read before others get a turn; batches that are no longer need not queue for being read."""
+
 logger = structlog.get_logger()
 
+_LINK = sa.text(
+    """
+    SELECT store_epoch, forked_epoch, forked_at FROM till_links WHERE tenant_id = :tenant_id AND till_id = :till_id FOR UPDATE
+    """
+)
 _OPEN = sa.text(
     """
     INSERT INTO till_links AS l (tenant_id, till_id, store_epoch, session, connected_at)
-    VALUES (:tenant_id, :till_id, :store_epoch, 1, :now)
+    VALUES (:tenant_id, :till_id, :epoch, 1, :now)
     ON CONFLICT (tenant_id, till_id) DO UPDATE
-        SET session = l.session + 1, connected_at = excluded.connected_at, store_epoch = excluded.store_epoch
+        SET session = l.session + 1, connected_at = excluded.connected_at,
+            store_epoch = greatest(l.store_epoch, excluded.store_epoch)
     RETURNING session
     """
 )
 _OPEN_STORE = sa.text(
     """
-    INSERT INTO till_stores AS s (tenant_id, till_id, store_epoch) VALUES (:tenant_id, :till_id, :store_epoch)
+    INSERT INTO till_stores AS s (tenant_id, till_id, store_epoch) VALUES (:tenant_id, :till_id, :epoch)
     ON CONFLICT (tenant_id, till_id, store_epoch) DO UPDATE SET store_epoch = s.store_epoch
-    RETURNING op_watermark
+    RETURNING op_watermark, claimed_seq
     """
 )
+_CLAIM = sa.text(
+    """
+    UPDATE till_stores SET claimed_seq = :claimed WHERE tenant_id = :tenant_id AND till_id = :till_id AND store_epoch = :epoch
+    """
+)
+_SETTLE_FORK = sa.text("UPDATE till_links SET forked_epoch = 0 WHERE tenant_id = :tenant_id AND till_id = :till_id")
+_NEWEST = sa.text("SELECT max(store_epoch) FROM till_stores WHERE tenant_id = :tenant_id AND till_id = :till_id")
+_ZONE = sa.text("SELECT time_zone FROM outlets WHERE tenant_id = :tenant_id AND id = :outlet_id")
 _LAST_NUMBER = sa.text(
     """
     SELECT number FROM sales WHERE tenant_id = :tenant_id AND till_id = :till_id AND number <> ''
@@ -67,175 +84,148 @@ class Session:
     number: int
     store_epoch: int
     op_watermark: int
+    """For Welcome: what the till may take for stored. Lower than what is stored where the cloud wants to compare."""
     last_sale_number: str
     """The highest receipt number the cloud knows of the till."""
+    new_store_epoch: int = 0
+    """For Welcome: not 0 when another tablet has lived under this name."""
+    time_zone: str = ""
+    """Of the outlet; empty when it is not known."""
+    is_old: bool = False
+    """The till is of a version that says nothing of what was acknowledged."""
+    is_closed: bool = False
+    """The till has to begin its new life before it may upload: its numbers are those of another tablet."""
+    lost_history: bool = False
+    """The till has shown that the cloud was restored from a backup; the lanes have new epochs."""
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What became of a batch."""
+async def open_session(database: Database, caller: Caller, hello: Hello) -> Session:
+    """Begins a session and fences the one before.
 
-    op_watermark: int
-    expected_op_seq: int = 0
-    """Not 0 when the batch left a gap: where the till must go on."""
-    quarantined: Sequence[Quarantined] = field(default_factory=tuple)
-
-
-async def open_session(database: Database, caller: Caller, store_epoch: int) -> Session:
-    """Begins a session. A till with a new store begins to count from 1; one whose old store came back goes on where that was."""
+    A till with a new store begins to count from 1; one whose old store came back goes on where that was. Where two tablets live
+    under one name, the one that is behind is asked to begin a new life. A till that was acknowledged more than is stored proves
+    that the cloud was restored: every lane gets a new epoch.
+    """
     till = {"tenant_id": caller.tenant_id, "till_id": caller.till_id}
+    epoch, acknowledged = hello.store_epoch, hello.acknowledged_op_seq
+    is_old = not (hello.boot_id or hello.capabilities or acknowledged)
     async with database.transaction(caller.tenant_id) as tx:
-        number = (await tx.run(_OPEN, **till, store_epoch=store_epoch, now=tx.now)).scalar_one()
-        watermark = (await tx.run(_OPEN_STORE, **till, store_epoch=store_epoch)).scalar_one()
+        before = (await tx.run(_LINK, **till)).one_or_none()
+        number = (await tx.run(_OPEN, **till, epoch=epoch, now=tx.now)).scalar_one()
+        store = (await tx.run(_OPEN_STORE, **till, epoch=epoch)).one()
+        stored, claimed = store.op_watermark, store.claimed_seq
         last = (await tx.run(_LAST_NUMBER, **till)).scalar_one_or_none()
-        return Session(number, store_epoch, watermark, last or "")
+        zone = (await tx.run(_ZONE, tenant_id=caller.tenant_id, outlet_id=caller.outlet_id)).scalar_one_or_none()
+
+        sent = [(acknowledged, hello.acknowledged_op_id)] if 0 < acknowledged <= stored else []
+        is_other = bool(await watermarks.strangers(tx, caller.till_id, epoch, sent))
+        is_behind = not is_old and 0 < hello.last_op_seq < stored
+        is_backwards = before is not None and epoch < before.store_epoch
+        was_met = before is not None and before.forked_epoch == epoch and acknowledged < stored
+        new_epoch = 0
+        if is_other or is_behind or was_met:
+            if not was_met:
+                await forks.note(tx, caller.till_id)
+            await tx.run(_SETTLE_FORK, **till)
+            new_epoch = 1
+        elif before is not None and is_backwards:
+            await forks.note(tx, caller.till_id)
+            # Once it is known that there are two, each may go on in its own life.
+            is_known = before.forked_at is not None and before.forked_at > tx.now - forks.SAID_AGAIN_AFTER and bool(sent)
+            new_epoch = 0 if is_known else 1
+        if new_epoch:
+            new_epoch += (await tx.run(_NEWEST, **till)).scalar_one()
+        lost = acknowledged > max(stored, claimed)
+        if lost:
+            await tx.run(_CLAIM, **till, epoch=epoch, claimed=acknowledged)
+            await restores.raise_epochs(tx)
+    shown = stored
+    if not is_old and acknowledged < stored:
+        shown = acknowledged  # the rest it sends again, and whether they are the same operations is compared
+    elif acknowledged > stored > 0:
+        shown = stored - 1  # as above: the last one that is known tells whether all before it are the same
+    is_closed = new_epoch > 0 and not is_backwards and not is_old
+    return Session(number, epoch, shown, last or "", new_epoch, zone or "", is_old, is_closed, lost)
+
+
+class Intake:
+    """Takes uploads in; one per process. Those of a merchant that wait at the same moment share a transaction."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._turns = Turns(AT_ONCE)
+        self._reading = asyncio.Lock()
+        self._bundler: Bundler[str, Batch, Outcome | GiposError] = Bundler(self._together, most=TOGETHER)
+
+    async def store(self, caller: Caller, session: Session, operations: Sequence[Operation]) -> Outcome:
+        """Stores a batch in one transaction, with those of other tills or alone.
+
+        Raises:
+            PermissionDenied: a newer session of the till has taken over, or the till was locked out.
+            TillChanged: the till is suspended, or another tablet has its name: it is to come back.
+            Busy, Unreachable: nothing was stored, or nobody knows; the till sends it again.
+        """
+        if session.is_closed:
+            raise TillChanged(
+                "Another tablet has used these numbers. Begin the new life that Welcome names, and say hello again."
+            )
+        place = Place(caller.till_id, caller.outlet_id, session.time_zone)
+        items = await self._read(operations, place)
+        call = calls.current.get(None)
+        batch = Batch(place, session.number, session.store_epoch, items, call, session.is_old)
+        answer = await self._bundler.make(caller.tenant_id, batch) if batch.is_plain else None
+        if answer is None:
+            answer = await self._alone(caller.tenant_id, batch)
+        if isinstance(answer, GiposError):
+            raise answer
+        return answer
+
+    async def _read(self, operations: Sequence[Operation], place: Place) -> list[Item]:
+        now = business_days.now()
+        if len(operations) <= SLICE:
+            return facts.understood(operations, place, now)
+        items: list[Item] = []
+        # One long batch at a time: fifty that take turns would keep everybody else waiting for fifty slices.
+        async with self._reading:
+            for start in range(0, len(operations), SLICE):
+                items += facts.understood(operations[start : start + SLICE], place, now)
+                await asyncio.sleep(0)
+        return items
+
+    async def _together(self, tenant_id: str, waiting: list[Batch]) -> Sequence[Outcome | GiposError | None]:
+        answers: list[Outcome | GiposError | None] = []
+        while len(answers) < len(waiting):
+            end, count = len(answers) + 1, len(waiting[len(answers)].items)
+            while end < len(waiting) and count + len(waiting[end].items) <= OPERATIONS:
+                count += len(waiting[end].items)
+                end += 1
+            answers += await self._one_transaction(tenant_id, waiting[len(answers) : end])
+        return answers
+
+    async def _one_transaction(self, tenant_id: str, waiting: list[Batch]) -> Sequence[Outcome | GiposError | None]:
+        try:
+            async with self._turns.taken(tenant_id), self._database.together(tenant_id) as tx:
+                return await batches.together(tx, waiting)
+        except (Busy, Unreachable):
+            raise
+        except Exception as error:  # noqa: BLE001 (rolled back: one by one it will be found whose fault it is)
+            logger.warning("batches_one_by_one", count=len(waiting), error=repr(error)[:300])
+            return [None] * len(waiting)
+
+    async def _alone(self, tenant_id: str, batch: Batch) -> Outcome | GiposError:
+        trail.upload(())
+        async with self._turns.taken(tenant_id), self._database.transaction(tenant_id) as tx:
+            answer, ids = await batches.alone(tx, batch)
+            trail.upload(ids)
+        return answer
+
+
+_intakes: WeakKeyDictionary[Database, Intake] = WeakKeyDictionary()
 
 
 async def store(database: Database, caller: Caller, session: Session, operations: Sequence[Operation]) -> Outcome:
-    """Stores a batch in one transaction; when its data is bad, one operation at a time.
-
-    Raises:
-        PermissionDenied: a newer session of the till has taken over.
-    """
-    try:
-        return await _store(database, caller, session, operations, alone=len(operations) == 1)
-    except (DBAPIError, Invalid, ValueError) as error:
-        if len(operations) == 1 or not _is_bad_data(error):
-            raise
-        logger.warning("batch_split", till_id=caller.till_id, error=str(error))
-    outcome = Outcome(0)
-    aside: list[Quarantined] = []
-    for operation in operations:
-        outcome = await _store(database, caller, session, [operation], alone=True)
-        aside += outcome.quarantined
-        if outcome.expected_op_seq:
-            break
-    return Outcome(outcome.op_watermark, outcome.expected_op_seq, aside)
-
-
-async def _store(
-    database: Database, caller: Caller, session: Session, operations: Sequence[Operation], *, alone: bool
-) -> Outcome:
-    aside: list[Quarantined] = []
-    trail.upload(())
-    async with database.transaction(caller.tenant_id) as tx:
-        # First lock of the transaction: batches of one till are worked on one after the other.
-        query = sa.select(_LINK.session).where(_LINK.tenant_id == caller.tenant_id, _LINK.till_id == caller.till_id)
-        if (await tx.connection.execute(query.with_for_update())).scalar_one() != session.number:
-            raise PermissionDenied("Another session of this till has taken over. Only one tablet may use a device token.")
-        mine = (
-            _STORE.tenant_id == caller.tenant_id,
-            _STORE.till_id == caller.till_id,
-            _STORE.store_epoch == session.store_epoch,
-        )
-        watermark = (await tx.connection.execute(sa.select(_STORE.op_watermark).where(*mine))).scalar_one()
-        fresh = [operation for operation in operations if operation.op_seq > watermark]
-        for place, operation in enumerate(fresh):
-            if operation.op_seq != watermark + 1 + place:
-                return Outcome(watermark, expected_op_seq=watermark + 1)
-        if not fresh:
-            return Outcome(watermark)
-        if alone:
-            try:
-                async with tx.connection.begin_nested():
-                    await _apply(tx, caller, fresh)
-            except (DBAPIError, Invalid, ValueError) as error:
-                if not _is_bad_data(error):
-                    raise
-                tx.events.clear()
-                aside.append(await _quarantine(tx, caller, session, fresh[0], error))
-        else:
-            await _apply(tx, caller, fresh)
-        trail.upload([operation.sale_recorded.id for operation in fresh])
-        watermark = fresh[-1].op_seq
-        ahead = sum(event.lane == caller.outlet_id for event in tx.events)
-        # The lane's counter is locked here and not at the very end, because the till's row must name the position it moves to.
-        head = sa.text("SELECT last_seq FROM log_heads WHERE tenant_id = :tenant_id AND lane = :lane FOR UPDATE")
-        last_seq = (await tx.run(head, tenant_id=caller.tenant_id, lane=caller.outlet_id)).scalar_one()
-        await tx.connection.execute(sa.update(till_stores).where(*mine).values(op_watermark=watermark, log_seq=last_seq + ahead))
-    return Outcome(watermark, quarantined=aside)
-
-
-def _is_bad_data(error: Exception) -> bool:
-    """Whether it is the operation's own fault, so that sending it again cannot help.
-
-    By SQLSTATE, because the driver raises many of them under one class: 22 data exception, 23 constraint, 54 too large.
-    """
-    if isinstance(error, DBAPIError):
-        return str(getattr(error.orig, "sqlstate", None) or "")[:2] in {"22", "23", "54"}
-    return True
-
-
-async def _apply(tx: Transaction, caller: Caller, operations: Sequence[Operation]) -> None:
-    outlet = await outlets.find(tx.connection, tx.tenant_id, caller.outlet_id)
-    recorded = []
-    for operation in operations:
-        if operation.WhichOneof("body") != "sale_recorded":
-            raise ValueError("This version of the cloud does not know this kind of operation.")
-        recorded.append(_fact(operation, caller, outlet, tx.now))
-    known = await products.by_ids(tx.connection, tx.tenant_id, {line.product_id for sale in recorded for line in sale.lines})
-    for sale in recorded:
-        if any(line.product_id not in known for line in sale.lines):
-            sale.review_reasons.append("PRODUCT_UNKNOWN")
-    await sales.store(tx, recorded)
-
-
-def _fact(operation: Operation, caller: Caller, outlet: Outlet, now: datetime) -> Sale:
-    """The sale as the till said it, with what only the cloud can know, and marks where something does not fit.
-
-    Raises:
-        ValueError: it cannot be stored at all.
-    """
-    sale = Sale()
-    sale.CopyFrom(operation.sale_recorded)
-    if not is_id(sale.id, "sal"):
-        raise ValueError("The sale has no id of the right shape.")
-    if not sale.lines:
-        raise ValueError("The sale has no lines.")
-    marks = []
-    for line in sale.lines:
-        quantities.parse(line.quantity)
-    if len({line.id for line in sale.lines}) < len(sale.lines) or not all(is_id(line.id, "sli") for line in sale.lines):
-        # Refunds name lines by id; two with one id would be given back twice.
-        for line in sale.lines:
-            line.id = new_id("sli")
-        marks.append("LINE_IDS_REPLACED")
-    sale.till_id, sale.outlet_id = caller.till_id, caller.outlet_id
-    sale.channel = sale.channel or "pos"
-    if not sale.HasField("sale_time"):
-        sale.sale_time.CopyFrom(operation.occurred_time)
-    sold_at = sale.sale_time.ToDatetime(tzinfo=UTC)
-    try:
-        date.fromisoformat(sale.business_date)
-    except ValueError:
-        sale.business_date = business_date(sold_at, outlet.time_zone).isoformat()
-    del sale.review_reasons[:]
-    sale.review_reasons.extend(marks)
-    if not now - timedelta(days=365) < sold_at < now + CLOCK_TOLERANCE:
-        sale.review_reasons.append("CLOCK_SUSPECT")
-    again = Sale()
-    again.CopyFrom(sale)
-    pricing.total_up(again, date.fromisoformat(sale.business_date))
-    if again.total.amount + sale.rounding.amount - again.rounding.amount != sale.total.amount:
-        sale.review_reasons.append("TOTAL_MISMATCH")
-    return sale
-
-
-async def _quarantine(tx: Transaction, caller: Caller, session: Session, operation: Operation, error: Exception) -> Quarantined:
-    # What the database said stays in the log; the till and the owner read a sentence.
-    message = str(error) if isinstance(error, ValueError) else "The database could not store it; our log has the details."
-    logger.error("operation_quarantined", till_id=caller.till_id, op_seq=operation.op_seq, exc_info=error)
-    await tx.connection.execute(
-        insert(quarantined_operations)
-        .values(
-            tenant_id=tx.tenant_id,
-            till_id=caller.till_id,
-            store_epoch=session.store_epoch,
-            op_seq=operation.op_seq,
-            reason="NOT_UNDERSTOOD",
-            message=message,
-            operation=operation.SerializeToString(),
-        )
-        .on_conflict_do_nothing()  # a till whose old store came back may send it again
-    )
-    return Quarantined(op_seq=operation.op_seq, reason="NOT_UNDERSTOOD", message=message)
+    """As Intake.store, by the intake of the process for this database."""
+    intake = _intakes.get(database)
+    if intake is None:
+        intake = _intakes[database] = Intake(database)
+    return await intake.store(caller, session, operations)

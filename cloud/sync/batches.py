@@ -1,0 +1,322 @@
+"""Storing uploads: one transaction for the batches of several tills, or of one whose operations need a closer look.
+
+What an operation does and the watermark that says it is done commit together. Everything is locked in this order: the tills'
+rows, the levels, the lanes' counters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+
+import asyncpg
+import sqlalchemy as sa
+import structlog
+from sqlalchemy.exc import DBAPIError
+
+from cloud.catalog import edits
+from cloud.platform import trail
+from cloud.platform.calls import Call
+from cloud.platform.database import Announcing, SharedTransaction, Transaction
+from cloud.sales import bulk
+from cloud.sync import counts, forks, quarantine, watermarks
+from cloud.sync.counts import Life, Taken
+from cloud.sync.facts import NOT_UNDERSTOOD, Counted, Edited, Fact, Item, Place, Poison, Sold
+from cloud.sync.watermarks import Move, Standing
+from gipos.edge.v1.link_pb2 import Operation, Quarantined
+from kernel.errors import GiposError, TillChanged, Unreachable
+from kernel.ids import PATTERN
+
+BAD_DATA = {"22", "23", "54"}
+"""Classes of SQLSTATE that say it is the data's own fault: data exception, constraint, too large."""
+_TAKEN_ID = "sales_external_id"
+_SAVE, _KEEP, _UNDO = sa.text("SAVEPOINT part"), sa.text("RELEASE SAVEPOINT part"), sa.text("ROLLBACK TO SAVEPOINT part")
+logger = structlog.get_logger()
+
+
+@dataclass(slots=True)
+class Batch:
+    """What a till sent."""
+
+    place: Place
+    session: int
+    epoch: int
+    items: Sequence[Item]
+    call: Call | None = None
+    """For the audit trail."""
+    is_old: bool = False
+    """The till is of a version that knows nothing of new lives."""
+
+    @property
+    def life(self) -> tuple[str, int]:
+        """Whose numbers they are."""
+        return self.place.till_id, self.epoch
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it may share a transaction: sales only."""
+        return all(isinstance(item.fact, Sold) for item in self.items)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a batch."""
+
+    op_watermark: int
+    expected_op_seq: int = 0
+    """Not 0 when the batch left a gap: where the till must go on."""
+    quarantined: Sequence[Quarantined] = field(default_factory=tuple)
+
+
+@dataclass(slots=True)
+class _Part:
+    """What of a batch is new."""
+
+    batch: Batch
+    fresh: Sequence[Item]
+    last: int
+    """The watermark once they are stored."""
+    strays: Sequence[Item] = ()
+    """Operations of a second tablet, under numbers that are taken."""
+
+    @property
+    def ids(self) -> list[str]:
+        """For the audit trail: the sales."""
+        return [item.operation.sale_recorded.id for item in (*self.strays, *self.fresh)]
+
+
+def _admit(batch: Batch, standing: Standing | None) -> _Part | Outcome | GiposError:
+    """What of a batch is to be stored, or why nothing is. Moves the standing, so that the next batch of the till follows on."""
+    try:
+        watermarks.check(standing, batch.session)
+    except GiposError as error:
+        return error
+    assert standing is not None
+    fresh = [item for item in batch.items if item.operation.op_seq > standing.watermark]
+    if not fresh:
+        return Outcome(standing.watermark)
+    for place, item in enumerate(fresh):
+        if item.operation.op_seq != standing.watermark + 1 + place:
+            return Outcome(standing.watermark, expected_op_seq=standing.watermark + 1)
+    standing.watermark = fresh[-1].operation.op_seq
+    return _Part(batch, fresh, standing.watermark)
+
+
+async def _strangers(tx: Announcing, batch: Batch, watermark: int) -> list[Item]:
+    sent = [item for item in batch.items if item.operation.op_seq <= watermark]
+    numbers = [(item.operation.op_seq, item.operation.op_id) for item in sent]
+    others = set(await watermarks.strangers(tx, batch.place.till_id, batch.epoch, sorted(numbers)))
+    return [item for item in sent if item.operation.op_seq in others]
+
+
+async def together(tx: SharedTransaction, batches: Sequence[Batch]) -> list[Outcome | GiposError | None]:
+    """Stores plain batches of one or several tills; None for one that has to be looked at alone.
+
+    Raises:
+        Whatever the database says: then nothing of it has happened.
+    """
+    standings = await watermarks.lock(tx, [batch.life for batch in batches])
+    answers: list[Outcome | GiposError | None] = []
+    parts: list[_Part] = []
+    left_alone: set[tuple[str, int]] = set()
+    for batch in batches:
+        standing = standings.get(batch.life)
+        if batch.life in left_alone or (standing is not None and await _strangers(tx, batch, standing.watermark)):
+            left_alone.add(batch.life)
+            answers.append(None)
+            continue
+        admitted = _admit(batch, standing)
+        if isinstance(admitted, _Part):
+            parts.append(admitted)
+            answers.append(Outcome(admitted.last))
+        else:
+            answers.append(admitted)
+    if parts:
+        await bulk.store_many(tx, [_recorded(part.batch, item) for part in parts for item in part.fresh])
+        for part in parts:
+            if part.batch.call is not None:
+                tx.entries.append((part.batch.call, trail.uploaded(part.batch.call, tx.tenant_id, part.ids, tx.now)))
+        await _advance(tx, parts)
+    return answers
+
+
+async def alone(tx: Transaction, batch: Batch) -> tuple[Outcome | GiposError, list[str]]:
+    """Stores the batch of one till, whatever is in it; what to answer, and what the audit trail is to know.
+
+    An operation that cannot be stored is put aside, found by halving; the others are stored, and the watermark moves over it.
+    """
+    standing = (await watermarks.lock(tx, [batch.life])).get(batch.life)
+    others = await _strangers(tx, batch, standing.watermark) if standing is not None else []
+    admitted = _admit(batch, standing)
+    if isinstance(admitted, GiposError):
+        return admitted, []
+    if others:
+        await forks.note(tx, batch.place.till_id, batch.epoch)
+        if not batch.is_old:
+            return TillChanged("Two tablets work under the name of this till. It begins a new life when it comes back."), []
+        # A till that cannot be given a new life: what it did is stored all the same, its numbers stay those of the other tablet.
+        part = _Part(batch, (), admitted.op_watermark) if isinstance(admitted, Outcome) else admitted
+        part.strays = others
+    elif isinstance(admitted, Outcome):
+        return admitted, []
+    else:
+        part = admitted
+    aside = await _Store(tx, batch, part.fresh[0].operation.op_seq if part.fresh else 0).all([*part.strays, *part.fresh])
+    if part.fresh:
+        await _advance(tx, [part])
+    expected = admitted.expected_op_seq if isinstance(admitted, Outcome) else 0
+    return Outcome(part.last, expected, aside), part.ids
+
+
+async def again(tx: Transaction, batch: Batch) -> list[Quarantined]:
+    """Stores an operation that was put aside before; empty when it worked. Its number has been passed and stays so."""
+    return await _Store(tx, batch, batch.items[0].operation.op_seq, puts_aside=False).all(batch.items)
+
+
+async def _advance(tx: Announcing, parts: Sequence[_Part]) -> None:
+    moves: dict[tuple[str, int], Move] = {}
+    for part in parts:
+        first, last = part.fresh[0].operation, part.fresh[-1].operation
+        marks = b"".join([watermarks.mark(item.operation.op_id) for item in part.fresh])
+        known = moves.get(part.batch.life)
+        if known is None:
+            place = part.batch.place
+            moves[part.batch.life] = Move(
+                place.till_id, part.batch.epoch, place.outlet_id, first.op_seq, last.op_seq, last.seen_seq, marks
+            )
+        else:
+            known.last, known.seen_seq, known.marks = last.op_seq, last.seen_seq, known.marks + marks
+    await watermarks.trim(tx, list(moves.values()))
+    await watermarks.advance(tx, list(moves.values()))
+
+
+def _recorded(batch: Batch, item: Item) -> bulk.Recorded:
+    fact = item.fact
+    assert isinstance(fact, Sold)
+    clock = fact.clock
+    return bulk.Recorded(
+        fact.sale, fact.sold_at, fact.day, fact.quantities, batch.epoch, item.operation.op_seq,
+        clock.device_time, clock.offset_ms, clock.uncertainty_ms, clock.state,
+    )  # fmt: skip
+
+
+class _Store:
+    """Stores the operations of one till within a transaction, halving what the database refuses until the guilty one is alone."""
+
+    def __init__(self, tx: Transaction, batch: Batch, first_op_seq: int, *, puts_aside: bool = True) -> None:
+        self._tx = tx
+        self._batch = batch
+        place = batch.place
+        self._life = Life(place.till_id, batch.epoch, place.outlet_id, first_op_seq)
+        self._puts_aside = puts_aside
+        self._held: dict[str, int] = {}
+        self._aside: list[Quarantined] = []
+
+    async def all(self, items: Sequence[Item]) -> list[Quarantined]:
+        """What had to be put aside."""
+        # Whatever is done in several steps locks all its levels before the first, in their order.
+        self._held = await counts.hold(self._tx, self._life.outlet_id, _products(items))
+        await self._part(items)
+        return self._aside
+
+    async def _part(self, items: Sequence[Item]) -> None:
+        if not items:
+            return
+        before, put_before = len(self._tx.events), len(self._aside)
+        await self._tx.run(_SAVE)
+        try:
+            for kind, run in groupby(items, key=lambda item: type(item.fact)):
+                await self._run(kind, list(run))
+        except Exception as error:
+            if not is_bad_data(error):
+                raise
+            await self._tx.run(_UNDO)
+            await self._tx.run(_KEEP)
+            del self._tx.events[before:], self._aside[put_before:]
+            if len(items) > 1:
+                logger.info("batch_split", till_id=self._life.till_id, count=len(items), error=_said(error))
+                middle = len(items) // 2
+                await self._part(items[:middle])
+                await self._part(items[middle:])
+            elif _without_external_id(items[0].fact, error):
+                await self._part(items)
+            else:
+                # What the database said stays in the log; the till and the owner read a sentence.
+                is_ours = not isinstance(error, DBAPIError | asyncpg.PostgresError | GiposError)
+                number = items[0].operation.op_seq
+                trace = error if is_ours else None  # what the database refuses is explained by its words
+                logger.error("operation_refused", op_seq=number, error=_said(error), exc_info=trace)  # noqa: TRY400 (as above)
+                reason, message = NOT_UNDERSTOOD, "The database could not store it; our log has the details."
+                if isinstance(error, GiposError):
+                    reason, message = error.reason, error.message
+                await self._put_aside(items[0].operation, reason, message)
+        else:
+            await self._tx.run(_KEEP)
+
+    async def _run(self, kind: type[Fact], items: list[Item]) -> None:
+        if kind is Sold:
+            await bulk.store_many(self._tx, [_recorded(self._batch, item) for item in items])
+        elif kind is Counted:
+            await counts.store(self._tx, self._life, list(_taken(items)), self._held)
+        else:
+            for item in items:
+                if isinstance(item.fact, Edited):
+                    op_id = item.operation.op_id if PATTERN.fullmatch(item.operation.op_id) else ""
+                    await edits.propose(self._tx, self._life.till_id, op_id, item.fact.edit, item.fact.edited_at or self._tx.now)
+                elif isinstance(item.fact, Poison):
+                    await self._put_aside(item.operation, item.fact.reason, item.fact.message)
+
+    async def _put_aside(self, operation: Operation, reason: str, message: str) -> None:
+        if self._puts_aside:
+            place = self._batch.place
+            aside = await quarantine.put(self._tx, place.till_id, place.outlet_id, self._batch.epoch, operation, reason, message)
+        else:
+            aside = Quarantined(op_seq=operation.op_seq, reason=reason, message=message)
+        self._aside.append(aside)
+
+
+def _said(error: Exception) -> str:
+    """In one line; what the database says of a statement is pages long."""
+    return str(getattr(error, "orig", None) or error).partition("\n")[0][:300]
+
+
+def _taken(items: Sequence[Item]) -> Iterator[Taken]:
+    for item in items:
+        assert isinstance(item.fact, Counted)
+        yield Taken(item.operation.op_seq, item.operation.op_id, item.operation.seen_seq, item.fact)
+
+
+def _products(items: Sequence[Item]) -> Iterator[str]:
+    for item in items:
+        if isinstance(item.fact, Sold):
+            yield from (line.product_id for line in item.fact.sale.lines)
+        elif isinstance(item.fact, Counted):
+            yield item.fact.count.product_id
+
+
+def _without_external_id(fact: Fact, error: Exception) -> bool:
+    """Whether a sale was only refused because another has its external_id; it goes without, and says so."""
+    source: object = getattr(error, "orig", None) or error
+    source = source if isinstance(source, asyncpg.PostgresError) else getattr(source, "__cause__", None)
+    if not isinstance(fact, Sold) or getattr(source, "constraint_name", "") != _TAKEN_ID:
+        return False
+    fact.sale.external_id = ""
+    fact.sale.review_reasons.append("EXTERNAL_ID_TAKEN")
+    return True
+
+
+def is_bad_data(error: Exception) -> bool:
+    """Whether it is an operation's own fault, so that sending it again cannot help.
+
+    By SQLSTATE, because the driver raises many under one class. What does not come from the database at all is a fault in what
+    reads operations: it must not stop a queue either.
+    """
+    source: object = error.orig if isinstance(error, DBAPIError) else error
+    if isinstance(error, DBAPIError) and isinstance(getattr(source, "__cause__", None), asyncpg.DataError):
+        return True  # the driver could not even put it into a message
+    if isinstance(error, DBAPIError | asyncpg.PostgresError):
+        return str(getattr(source, "sqlstate", None) or "")[:2] in BAD_DATA
+    if isinstance(error, asyncpg.InterfaceError):
+        return isinstance(error, asyncpg.DataError)
+    return not isinstance(error, OSError | Unreachable | asyncpg.InternalClientError | sa.exc.SQLAlchemyError)

@@ -1,0 +1,340 @@
+"""One open stream: drives a session (sessions.py) with what comes from the till, the log, the clock and the mail of the till.
+
+One task reads, the generator writes; nothing else touches the wire. What a frame means is the session's business.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, suppress
+from dataclasses import dataclass
+
+import structlog
+
+from cloud.accounts import outlets
+from cloud.platform import log
+from cloud.platform.calls import Call, Caller
+from cloud.platform.database import Database
+from cloud.platform.wakeups import Wakeups
+from cloud.sync import restores, uploads
+from cloud.sync.admission import Admission
+from cloud.sync.frames import Frames
+from cloud.sync.lanes import Begin, Lane, LaneState, More, Piece, Want
+from cloud.sync.ranges import Frame, Own, Place
+from cloud.sync.sessions import MAX_BATCH, Disputed, Ending, Heard, Open, Opened, Order, Phase, Session, Settle, Store
+from cloud.sync.snapshots import Snapshot, Snapshots
+from cloud.tills import commands, mail, policies
+from cloud.tills.presences import Presence, Presences
+from gipos.edge.v1.link_pb2 import Hello, LanePosition, LinkRequest, LinkResponse, Operation, ResetReason, Stored, Welcome
+from kernel import business_days, capabilities
+from kernel.errors import Busy, Invalid, Violation
+
+MOST_ANSWERS = 64
+"""Answers that may wait for a till that sends and does not read; then it is not read from either."""
+
+logger = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class Process:
+    """What all streams of a process share."""
+
+    database: Database
+    wakeups: Wakeups
+    frames: Frames
+    snapshots: Snapshots
+    presences: Presences
+    intake: uploads.Intake
+    admission: Admission
+    count: Callable[[str, int], None]
+    """Told how many messages the tills of a merchant have sent."""
+    streams: set[Stream]
+    now: Callable[[], float] = time.monotonic
+    """Seconds of a clock that only goes forward."""
+
+
+class Stream:
+    """One till's stream, from its first frame to its end."""
+
+    __slots__ = (
+        "_boxes",
+        "_call",
+        "_failure",
+        "_mail",
+        "_own",
+        "_policy",
+        "_presence",
+        "_process",
+        "_room",
+        "_snapshots",
+        "_upload",
+        "_who",
+        "session",
+        "wake",
+    )
+
+    def __init__(self, process: Process, who: Caller, call: Call, wake: asyncio.Event, jitter: float) -> None:
+        self.session = Session(process.now(), jitter)
+        self.wake = wake
+        self._process = process
+        self._who = who
+        self._call = call
+        self._own = Own(who.till_id, 0)
+        self._upload: uploads.Session | None = None
+        self._presence: Presence | None = None
+        self._snapshots: dict[str, tuple[AbstractAsyncContextManager[Snapshot], Snapshot]] | None = None
+        self._failure: Exception | None = None
+        self._room: asyncio.Event | None = None
+        self._mail: object = None
+        """What was known of the till's mail when it was last looked at."""
+        self._policy = b""
+        self._boxes = (mail.box(who.till_id), mail.box(who.outlet_id))
+
+    # Up.
+
+    async def read(self, requests: AsyncIterator[LinkRequest]) -> None:
+        """Takes frames until the till stops or the session is over."""
+        session, process = self.session, self._process
+        try:
+            async for request in requests:
+                for order in session.receive(request, process.now(), time.time_ns()):
+                    await self._carry_out(order)
+                if session.is_waiting:
+                    self.wake.set()
+                if session.phase is Phase.ENDED:
+                    return
+                if len(session.outgoing) > MOST_ANSWERS:
+                    self._room = asyncio.Event()
+                    await self._room.wait()
+        except Exception as error:  # noqa: BLE001 (handed to the generator, which raises it through the door)
+            self._failure = error
+        finally:
+            session.fail()
+            self.wake.set()
+
+    async def _carry_out(self, order: Order) -> None:
+        match order:
+            case Store(operations):
+                await self._store(operations)
+            case Heard(waiting, device_ms):
+                if self._presence is not None:
+                    offset = None if device_ms is None else device_ms - time.time_ns() // 1_000_000
+                    self._presence.heard(waiting_operations=waiting, clock_offset_ms=offset)
+            case Settle(result):
+                await commands.settle(self._process.database, self._who, result)
+            case Disputed(lane, reason, owed):
+                logger.warning("frame_disputed", till_id=self._who.till_id, lane=lane, reason=reason[:40], owed=owed)
+                self._own.told = 0
+            case Open(hello):
+                await self._open(hello)
+
+    async def _store(self, operations: Sequence[Operation]) -> None:
+        assert self._upload is not None, "a session that is live was opened"
+        own = self._own
+        self._process.count(self._who.tenant_id, len(operations))
+        own.uploading()
+        outcome = await self._process.intake.store(self._who, self._upload, operations)
+        own.uploading()
+        self.session.stored(
+            Stored(
+                op_watermark=outcome.op_watermark,
+                quarantined=outcome.quarantined,
+                expected_op_seq=outcome.expected_op_seq,
+            )
+        )
+
+    async def _open(self, hello: Hello) -> None:
+        process, who, session = self._process, self._who, self.session
+        refused = process.admission.refused(process.now())
+        if refused is not None:
+            session.drain(*refused, "The cloud lets tills in one after the other.")
+            return
+        upload = self._upload = await uploads.open_session(process.database, who, hello)
+        self._own.store_epoch = hello.store_epoch
+        async with process.database.reading(who.tenant_id) as connection:
+            heads = await log.heads(connection, who.tenant_id)
+            outlet = await outlets.find(connection, who.tenant_id, who.outlet_id)
+        for lane, head in heads.items():
+            known = process.wakeups.known(who.tenant_id, lane)
+            if known is not None and known[0] not in {0, head.epoch}:
+                # The lane has begun anew. Once it is learned the poll finds nothing new: the others must be woken here.
+                process.wakeups.touch(who.tenant_id, {lane: head.last_seq}, {lane: head.epoch})
+            process.wakeups.learn(who.tenant_id, lane, head.epoch, head.last_seq)
+        state = who.till_state or "active"
+        welcome = Welcome(
+            op_watermark=upload.op_watermark,
+            reconnect_window_ms=process.admission.window_ms(len(process.streams)),
+            tenant_id=who.tenant_id,
+            outlet=outlet,
+            till=next(till for till in outlet.tills if till.id == who.till_id),
+            last_sale_number=upload.last_sale_number,
+            new_store_epoch=upload.new_store_epoch,
+            till_state=state,
+            heads=[
+                LanePosition(lane=name, epoch=heads[name].epoch, seq=heads[name].last_seq)
+                for name in (log.TENANT_LANE, who.outlet_id)
+            ],
+        )
+        welcome.server_time.FromDatetime(business_days.now())
+        served = [] if state == "retired" else [await self._lane(name, heads[name], hello) for name in self._lane_names()]
+        opened = Opened(welcome, served, takes_operations=state != "suspended", is_closed=upload.is_closed)
+        session.opened(opened, hello.capabilities, process.now())
+        self._presence = process.presences.connected(
+            who, software_version=hello.software_version, waiting_operations=hello.waiting_operations
+        )
+        if session.unknown:
+            logger.info("newer_contract", till_id=who.till_id, unknown=session.unknown)
+
+    def _lane_names(self) -> tuple[str, str]:
+        return log.TENANT_LANE, self._who.outlet_id
+
+    async def _lane(self, name: str, head: log.Head, hello: Hello) -> Lane:
+        given = next((Place(place.lane, place.epoch, place.seq) for place in hello.positions if place.lane == name), None)
+        reason = await self._process.snapshots.reason(self._who.tenant_id, head, given)
+        if reason is None and given is not None:
+            return Lane(name, LaneState.FOLLOWING, given.epoch, given.seq, given.seq)
+        if reason == ResetReason.RESET_REASON_AHEAD:
+            logger.error("till_ahead_of_cloud", till_id=self._who.till_id, lane=name)
+            await restores.lost_history(self._process.database, self._who.tenant_id)
+        begun = next((one for one in hello.begun if one.lane == name), None)
+        lane = Lane(name, LaneState.OWED, reason=reason or ResetReason.RESET_REASON_NEW)
+        if begun is not None and given is None and capabilities.RESUMED_SNAPSHOTS in hello.capabilities:
+            lane.begun, lane.index = begun.snapshot_id, begun.next_index
+        return lane
+
+    # Down.
+
+    async def write(self) -> AsyncIterator[LinkResponse | bytes]:
+        """Yields frames, answers first, until the session is over.
+
+        Raises:
+            GiposError: what ended the stream.
+        """
+        session, wake = self.session, self.wake
+        while True:
+            if wake.is_set():
+                wake.clear()
+                self._call.go_on()
+                session.touch()
+                if session.phase is Phase.LIVE:
+                    await self._look_at_mail()
+            if session.outgoing:
+                frames = session.outgoing[:]
+                session.outgoing.clear()
+                for frame in frames:
+                    if type(frame) is LinkResponse and frame.HasField("progress"):
+                        frame.progress.server_time.FromNanoseconds(time.time_ns())
+                    yield frame
+                if self._room is not None:
+                    self._room.set()
+                    self._room = None
+                continue
+            if self._failure is not None:
+                raise self._failure
+            if session.phase is Phase.ENDED:
+                self._end()
+                return
+            while not session.outgoing and (want := session.wanted()) is not None:
+                await self._fetch(want)
+            if not session.outgoing:
+                await wake.wait()
+
+    def _end(self) -> None:
+        match self.session.ending:
+            case Ending.DONE:
+                return
+            case Ending.SLOW:
+                raise Busy("The till leaves what it gets unconfirmed for too long, or cannot use it. It may come back at once.")
+            case Ending.NO_HELLO:
+                raise Invalid([Violation("hello", "REQUIRED", "The first frame of a link must be Hello.")])
+            case Ending.TOO_MANY:
+                raise Invalid([Violation("operations", "TOO_MANY", f"A batch has at most {MAX_BATCH} operations.")])
+            case Ending.TWICE:
+                raise Invalid([Violation("hello", "REPEATED", "Hello is said once per link.")])
+
+    async def _fetch(self, want: Want) -> None:
+        own = self._own if want.lane == self._who.outlet_id else None
+        match want:
+            case More():
+                await self._more(want, own)
+            case Piece(lane, index):
+                assert self._snapshots is not None, "pieces are wanted of what was opened"
+                snapshot = self._snapshots[lane][1]
+                data = await snapshot.piece(index, own, packed=capabilities.PACKED_SNAPSHOTS in self.session.capabilities)
+                last = index == len(snapshot) - 1
+                if self.session.piece(want, data, self._process.now(), last=last) and last:
+                    if own is not None:
+                        own.told = snapshot.op_watermark(own)
+                    await self._close(lane)
+            case Begin():
+                await self._begin(want)
+
+    async def _more(self, want: More, own: Own | None) -> None:
+        tenant_id, process = self._who.tenant_id, self._process
+        place = Place(want.lane, want.epoch, want.seq)
+        seen = place if want.passed == want.seq else Place(want.lane, want.epoch, want.passed)
+        if not process.frames.may_have_more(tenant_id, seen, own):
+            return
+        answer = await process.frames.next(tenant_id, place, own)
+        if answer is None:
+            return
+        if not isinstance(answer, Frame):
+            self.session.owe(want, answer.reason)
+            return
+        sent = self.session.frame(
+            want, answer.upto_inclusive, answer.data, process.now(), is_empty=not answer.changes and not answer.op_watermark
+        )
+        if sent and own is not None:
+            own.told = max(own.told, answer.op_watermark)
+
+    async def _begin(self, want: Begin) -> None:
+        tenant_id, process = self._who.tenant_id, self._process
+        await self._close(want.lane)
+        async with process.database.reading(tenant_id) as connection:
+            head = (await log.heads(connection, tenant_id))[want.lane]
+        holding = process.snapshots.open(tenant_id, want.lane, head, begun=want.begun)
+        snapshot = await holding.__aenter__()
+        if self._snapshots is None:
+            self._snapshots = {}
+        self._snapshots[want.lane] = (holding, snapshot)
+        goes_on = bool(want.begun) and snapshot.id == want.begun and 0 < want.next_index < len(snapshot)
+        place = snapshot.place
+        if not self.session.sending(want, place.epoch, place.seq, want.next_index if goes_on else 0):
+            await self._close(want.lane)
+
+    async def _close(self, lane: str) -> None:
+        if self._snapshots is not None and lane in self._snapshots:
+            holding, _ = self._snapshots.pop(lane)
+            await holding.__aexit__(None, None, None)
+            if not self._snapshots:
+                self._snapshots = None
+
+    async def _look_at_mail(self) -> None:
+        """What waits for the till beside the log, if it may be something new."""
+        process, who, session = self._process, self._who, self.session
+        wakeups = process.wakeups
+        mine, ours = self._boxes
+        told = (wakeups.life, wakeups.known(who.tenant_id, mine), wakeups.known(who.tenant_id, ours))
+        if told == self._mail:
+            return
+        async with process.database.reading(who.tenant_id) as connection:
+            policy = await policies.current(connection, who.tenant_id, who.till_id)
+            waiting = await commands.waiting(connection, who.tenant_id, who.till_id)
+        if policy is not None and policy.rules != self._policy:
+            self._policy = policy.rules
+            session.policy(policy)
+        if waiting:
+            able = capabilities.COMMANDS in session.capabilities
+            for command in await commands.sent(process.database, who, waiting, able=able):
+                session.command(command)
+        self._mail = told  # only now: what failed is looked at again
+
+    async def close(self) -> None:
+        """Gives back what the stream held."""
+        if self._presence is not None:
+            self._presence.left()
+        for lane in list(self._snapshots or ()):
+            with suppress(Exception):
+                await self._close(lane)

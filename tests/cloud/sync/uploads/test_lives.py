@@ -1,0 +1,187 @@
+"""Lives of tills: clones are noticed and kept apart, and a cloud that lost history gets it back from the tills."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+from typing import Any
+from urllib.parse import urlsplit
+
+import asyncpg
+import pytest
+
+from cloud.platform.database import Database
+from cloud.platform.keyring import Keyring
+from cloud.sync import restores
+from kernel.errors import PermissionDenied, TillChanged
+
+
+async def forks(market: Any) -> int:
+    return int(await market.value("SELECT count(*) FROM events WHERE type = 'device.forked'"))
+
+
+async def test_a_till_that_names_another_operation_gets_a_new_life(market: Any) -> None:
+    coffee = await market.product(100)
+    till = market.tills[0]
+    await till.send(*[till.sale((coffee, "1")) for _ in range(5)])
+    older = till.session
+    session = await till.hello(acknowledged_op_seq=4, acknowledged_op_id="sal_of_another", last_op_seq=9, boot_id="b")
+    assert (session.new_store_epoch, session.is_closed) == (2, True)
+    with pytest.raises(TillChanged):
+        await till.send(till.sale((coffee, "1")))
+    till.session = older
+    with pytest.raises(PermissionDenied):
+        await till.send(till.sale((coffee, "1")))
+    assert await forks(market) == 1
+    assert await market.value("SELECT forked_at IS NOT NULL FROM till_presences WHERE till_id = $1", till.caller.till_id)
+    session = await till.hello(store_epoch=2, acknowledged_op_seq=0, boot_id="b")
+    assert (session.new_store_epoch, session.op_watermark) == (0, 0)
+    assert (await till.send(till.sale((coffee, "1"), seq=1))).op_watermark == 1
+    assert await market.on_hand(coffee) == 94
+
+
+async def test_a_till_that_names_the_right_operation_goes_on(market: Any) -> None:
+    coffee = await market.product(100)
+    till = market.tills[0]
+    sent = [till.sale((coffee, "1")) for _ in range(5)]
+    await till.send(*sent)
+    for number in (5, 3):
+        session = await till.hello(
+            acknowledged_op_seq=number, acknowledged_op_id=sent[number - 1].op_id, last_op_seq=5, boot_id="b"
+        )
+        # What it was not told of it may send again, so that it can be compared.
+        assert (session.op_watermark, session.new_store_epoch) == (number, 0)
+        assert (await till.send(*sent[number:])).op_watermark == 5
+    assert await forks(market) == 0
+
+
+async def test_the_copy_of_a_tablet_is_noticed_by_what_it_sends_and_loses_nothing(market: Any) -> None:
+    coffee = await market.product(100)
+    till = market.tills[0]
+    shared = [till.sale((coffee, "1")) for _ in range(3)]
+    await till.send(*shared)
+    clone = copy.copy(till)
+    clone.made = []
+    await till.send(till.sale((coffee, "1")), till.sale((coffee, "1")))
+    theirs = [clone.sale((coffee, "1")) for _ in range(4)]
+    assert [operation.op_seq for operation in theirs] == [4, 5, 6, 7]
+    hello = {"acknowledged_op_seq": 3, "acknowledged_op_id": shared[2].op_id, "last_op_seq": 7, "boot_id": "b"}
+    session = await clone.hello(**hello)
+    assert (session.op_watermark, session.new_store_epoch) == (3, 0)
+    with pytest.raises(TillChanged):
+        await clone.send(*theirs)
+    session = await clone.hello(**hello)
+    assert session.new_store_epoch == 2
+    for number, operation in enumerate(theirs, start=1):
+        operation.op_seq = number
+    await clone.hello(store_epoch=2, last_op_seq=4, boot_id="b")
+    assert (await clone.send(*theirs)).op_watermark == 4
+    assert len(await market.stored()) == 9
+    assert await market.on_hand(coffee) == 91
+    # The first tablet comes back: its life is an older one. The owner was told already, and both may go on.
+    session = await till.hello(acknowledged_op_seq=5, acknowledged_op_id=till.made[-1].op_id, last_op_seq=5, boot_id="a")
+    assert (session.new_store_epoch, session.op_watermark) == (0, 5)
+    assert (await till.send(till.sale((coffee, "1")))).op_watermark == 6
+    assert await forks(market) == 1
+    await market.check()
+
+
+async def test_a_copy_of_an_old_version_has_its_sales_stored_although_their_numbers_are_taken(market: Any) -> None:
+    coffee = await market.product(100)
+    till = market.tills[0]
+    clone = copy.copy(till)
+    clone.made = []
+    await till.send(till.sale((coffee, "1")), till.sale((coffee, "1")))
+    await clone.hello()
+    outcome = await clone.send(clone.sale((coffee, "5")), clone.sale((coffee, "5")), clone.sale((coffee, "5")))
+    assert outcome.op_watermark == 3
+    assert await market.on_hand(coffee) == 83
+    assert await forks(market) == 1
+    await market.check()
+
+
+async def test_a_life_that_goes_backwards_is_a_second_tablet(market: Any) -> None:
+    coffee = await market.product(100)
+    till = market.tills[0]
+    await till.hello(store_epoch=7, boot_id="b")
+    await till.send(till.sale((coffee, "1")))
+    session = await till.hello(store_epoch=6, boot_id="b", last_op_seq=2)
+    assert session.new_store_epoch == 8
+    assert await forks(market) == 1
+
+
+async def test_a_tablet_that_has_given_out_less_than_is_stored_is_an_image(market: Any) -> None:
+    coffee = await market.product(100)
+    till = market.tills[0]
+    sent = [till.sale((coffee, "1")) for _ in range(3)]
+    await till.send(*sent)
+    session = await till.hello(acknowledged_op_seq=2, acknowledged_op_id=sent[1].op_id, last_op_seq=2, boot_id="b")
+    assert session.new_store_epoch == 2
+
+
+async def test_a_till_that_was_acknowledged_more_proves_a_restore_once(market: Any) -> None:
+    coffee = await market.product(100)
+    till = market.tills[0]
+    sent = [till.sale((coffee, "1")) for _ in range(4)]
+    await till.send(*sent[:2])
+    before = dict(await market.rows("SELECT lane, epoch FROM log_heads"))
+    hello = {"acknowledged_op_seq": 4, "acknowledged_op_id": sent[3].op_id, "last_op_seq": 4, "boot_id": "b"}
+    session = await till.hello(**hello)
+    assert (session.lost_history, session.new_store_epoch, session.op_watermark) == (True, 0, 1)
+    after = dict(await market.rows("SELECT lane, epoch FROM log_heads"))
+    assert all(after[lane] > epoch for lane, epoch in before.items())
+    assert not (await till.hello(**hello)).lost_history
+    assert (await till.send(*sent[1:])).op_watermark == 4
+    assert await market.on_hand(coffee) == 96
+    assert dict(await market.rows("SELECT lane, epoch FROM log_heads")) == after
+    await market.check()
+
+
+async def test_a_cloud_restored_from_an_older_copy_gets_everything_again(
+    market: Any, database_url: str, secret_key: bytes, reopen: Any
+) -> None:
+    coffee = await market.product(100)
+    for till in market.tills[:2]:
+        await till.send(*[till.sale((coffee, "1")) for _ in range(3)])
+    assert await restores.check_origin(market.database) is False
+    await market.database.close()
+    name = urlsplit(database_url).path[1:]
+    admin = await asyncpg.connect(database_url.replace(f"/{name}?", "/postgres?"))
+    copied = f"{name}_older"
+    try:
+        await admin.execute(f"CREATE DATABASE {copied} TEMPLATE {name} STRATEGY file_copy")
+        again = Database(database_url, connections=4, keyring=Keyring([secret_key]))
+        later = reopen(market, again)
+        for till in later.tills[:2]:
+            await till.send(*[till.sale((coffee, "1")) for _ in range(30)])
+        await again.close()
+
+        older = Database(database_url.replace(f"/{name}?", f"/{copied}?"), connections=4, keyring=Keyring([secret_key]))
+        restored = reopen(market, older)
+        assert await restores.check_origin(older) is True
+        assert await restores.check_origin(older) is False
+        assert min(row[0] for row in await restored.rows("SELECT epoch FROM log_heads")) > 1
+        # One till sells before the other comes back; both send what they keep, the one in odd pieces.
+        for till, from_the_other in zip(restored.tills[:2], later.tills[:2], strict=True):
+            made = from_the_other.made
+            last = made[-1]
+            session = await till.hello(acknowledged_op_seq=33, acknowledged_op_id=last.op_id, last_op_seq=33, boot_id="b")
+            assert session.op_watermark == 2  # one more than needed is sent again, to be compared
+            for start in range(2, 33, 7):
+                outcome = await till.send(*made[start : start + 7])
+            assert outcome.op_watermark == 33
+        assert sorted(await restored.stored()) == sorted(each.op_id for till in restored.tills[:2] for each in till.made)
+        assert await restored.on_hand(coffee) == 100 - 66
+        await restored.check()
+        await older.close()
+    finally:
+        await admin.execute(f"DROP DATABASE IF EXISTS {copied} WITH (FORCE)")
+        await admin.close()
+
+
+async def test_an_operator_can_say_that_the_cloud_was_restored(market: Any) -> None:
+    lanes = await market.value("SELECT count(*) FROM log_heads")
+    assert await restores.raise_all(market.database) >= lanes
+    first = await market.value("SELECT min(epoch) FROM log_heads")
+    await asyncio.gather(restores.raise_all(market.database), restores.lost_history(market.database, market.tenant_id))
+    assert await market.value("SELECT min(epoch) FROM log_heads") > first
