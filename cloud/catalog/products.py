@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -85,7 +85,7 @@ async def create(tx: Transaction, draft: Product) -> Product:
     _, tax_class = await outlets.tenant(tx.connection, tx.tenant_id)
     product = drafts.normalised(draft, tax_class)
     product.id = new_id("prd")
-    await _refuse_taken(tx, product)
+    await refuse_taken(tx, product)
     values = {"tenant_id": tx.tenant_id, "id": product.id, "version": 1, "created_at": tx.now, "updated_at": tx.now}
     try:
         row = (await tx.connection.execute(sa.insert(products).values(**values, **columns(product)).returning(products))).one()
@@ -121,7 +121,7 @@ async def update(tx: Transaction, draft: Product, paths: Sequence[str], etag: st
     product.id = draft.id
     if columns(product) == {name: getattr(row, name) for name in columns(product)}:
         return current
-    await _refuse_taken(tx, product)
+    await refuse_taken(tx, product)
     try:
         changed = to_proto(await write(tx, product, had=row.barcodes))
     except IntegrityError as error:
@@ -197,10 +197,19 @@ async def sellable(tx: Announcing, product_ids: Collection[str]) -> dict[str, Pr
     }
 
 
-async def every(connection: AsyncConnection, tenant_id: str) -> list[Product]:
-    """All products that are not archived, for a snapshot."""
+async def pages(connection: AsyncConnection, tenant_id: str, size: int) -> AsyncIterator[list[Product]]:
+    """All products that are not archived, so many at a time, for a snapshot: the connection must be in a transaction."""
     query = sa.select(products).where(_TABLE.tenant_id == tenant_id, _TABLE.deleted_at.is_(None)).order_by(_TABLE.id)
-    return [to_proto(row) for row in await connection.execute(query)]
+    async with connection.stream(query, execution_options={"yield_per": size}) as rows:
+        async for page in rows.partitions():
+            yield [to_proto(row) for row in page]
+
+
+async def number(connection: AsyncConnection, tenant_id: str) -> int:
+    """How many products there are that are not archived."""
+    query = sa.select(sa.func.count()).select_from(products).where(_TABLE.tenant_id == tenant_id, _TABLE.deleted_at.is_(None))
+    count: int = (await connection.execute(query)).scalar_one()
+    return count
 
 
 async def replace_barcodes(tx: Transaction, product_id: str, codes: Collection[str], *, had: Collection[str]) -> None:
@@ -227,8 +236,12 @@ async def _locked(tx: Transaction, product_id: str) -> Row:
     return row
 
 
-async def _refuse_taken(tx: Transaction, product: Product) -> None:
-    """Says which value another product already has."""
+async def refuse_taken(tx: Transaction, product: Product) -> None:
+    """Says which value another product already has.
+
+    Raises:
+        AlreadyExists: a SKU, external_id or barcode.
+    """
     taken = []
     for name in ("sku", "external_id"):
         value = getattr(product, name)

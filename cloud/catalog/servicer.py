@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cloud.catalog import batches, imports, listing, products, upserts
+from cloud.catalog import batches, conflicts, imports, listing, products, upserts
 from cloud.catalog.additions import ADDITIONS
 from cloud.catalog.reads import ProductReads, is_plain
 from cloud.platform.calls import call
@@ -105,3 +105,16 @@ class ProductServicer(catalog_pb2_grpc.ProductServiceServicer):
         async with self._database.transaction(caller().tenant_id) as tx:
             await products.delete(tx, request.id, request.etag)
         return catalog_pb2.DeleteProductResponse()
+
+    async def ListConflicts(
+        self, request: catalog_pb2.ListConflictsRequest, context: Context
+    ) -> catalog_pb2.ListConflictsResponse:
+        """See catalog.proto."""
+        tenant_id = caller().tenant_id
+        async with self._database.reading(tenant_id) as connection:
+            return await conflicts.page(connection, tenant_id, request)
+
+    async def ResolveConflict(self, request: catalog_pb2.ResolveConflictRequest, context: Context) -> catalog_pb2.ProductConflict:
+        """See catalog.proto."""
+        async with self._database.transaction(caller().tenant_id) as tx:
+            return await conflicts.resolve(tx, request)

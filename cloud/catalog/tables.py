@@ -40,3 +40,26 @@ product_barcodes = sa.Table(
 # Made by the database from name and sku, in lower case: lists are ordered and searched by them, nobody else reads them.
 name_key: sa.ColumnElement[str] = sa.literal_column("products.name_key", sa.Text())
 sku_key: sa.ColumnElement[str] = sa.literal_column("products.sku_key", sa.Text())
+
+product_conflicts = sa.Table(
+    "product_conflicts",
+    metadata,
+    sa.Column("tenant_id", sa.Text, primary_key=True),
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("product_id", sa.Text, nullable=False),
+    sa.Column("field", sa.Text, nullable=False),
+    sa.Column("reason", sa.SmallInteger, nullable=False),
+    # Both are serialised gipos.v1.ProductValues.
+    sa.Column("ours", sa.LargeBinary, nullable=False),
+    sa.Column("theirs", sa.LargeBinary, nullable=False),
+    sa.Column("till_id", sa.Text, nullable=False),
+    sa.Column("operation_id", sa.Text, nullable=False),
+    sa.Column("base_version", sa.BigInteger, nullable=False),
+    sa.Column("met_version", sa.BigInteger, nullable=False),
+    # "open" or "resolved".
+    sa.Column("status", sa.Text, nullable=False),
+    sa.Column("choice", sa.Text, nullable=False),
+    sa.Column("occurred_at", sa.TIMESTAMP(timezone=True), nullable=False),
+    sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False),
+    sa.Column("resolved_at", sa.TIMESTAMP(timezone=True)),
+)

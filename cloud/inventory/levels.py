@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from cloud.accounts import outlets
 from cloud.catalog import products
 from cloud.catalog.imports import Opening
-from cloud.inventory import movements
+from cloud.inventory import buffers, movements
 from cloud.inventory.movements import Change, to_level
 from cloud.inventory.tables import levels
 from cloud.platform import checks
@@ -98,16 +98,29 @@ async def find(connection: AsyncConnection, tenant_id: str, product_id: str, out
     rows = (await connection.execute(query)).all()
     on_hand = sum(row.on_hand for row in rows)
     reserved = sum(row.reserved for row in rows)
+    shown = await buffers.shown(connection, tenant_id, rows)
     return Inventory(
         product_id=product_id,
         on_hand=quantities.text(on_hand),
         reserved=quantities.text(reserved),
         available=quantities.text(on_hand - reserved),
-        levels=[to_level(row) for row in rows],
+        available_online=quantities.text(sum(quantities.parse(level.available_online) for level in shown)),
+        levels=shown,
     )
 
 
-async def of_outlet(connection: AsyncConnection, tenant_id: str, outlet_id: str) -> list[Level]:
-    """All levels of an outlet, for a snapshot."""
+async def pages_of_outlet(connection: AsyncConnection, tenant_id: str, outlet_id: str, size: int) -> AsyncIterator[list[Level]]:
+    """All levels of an outlet, so many at a time, for a snapshot: the connection must be in a transaction."""
     query = sa.select(levels).where(_COLUMN.tenant_id == tenant_id, _COLUMN.outlet_id == outlet_id).order_by(_COLUMN.product_id)
-    return [to_level(row) for row in await connection.execute(query)]
+    async with connection.stream(query, execution_options={"yield_per": size}) as rows:
+        async for page in rows.partitions():
+            yield [to_level(row) for row in page]
+
+
+async def number_of_outlet(connection: AsyncConnection, tenant_id: str, outlet_id: str) -> int:
+    """How many levels an outlet has."""
+    query = sa.select(sa.func.count()).select_from(levels)
+    count: int = (
+        await connection.execute(query.where(_COLUMN.tenant_id == tenant_id, _COLUMN.outlet_id == outlet_id))
+    ).scalar_one()
+    return count

@@ -8,21 +8,24 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cloud.accounts import outlets
-from cloud.inventory import adjustments
+from cloud.inventory import adjustments, buffers, promises
 from cloud.inventory import movements as ledger
-from cloud.inventory.tables import levels, movements
+from cloud.inventory.tables import levels, movements, reservations
 from cloud.platform import changes, checks, paging
 from gipos.v1.inventory_pb2 import (
     ListLevelsRequest,
     ListLevelsResponse,
     ListMovementsRequest,
     ListMovementsResponse,
+    ListReservationsRequest,
+    ListReservationsResponse,
     Movement,
+    ReservationStatus,
 )
-from kernel import quantities
+from kernel import business_days, quantities
 from kernel.errors import Invalid, Violation
 
-REASONS = (ledger.SALE, ledger.REFUND, ledger.COUNT, ledger.OPENING, *adjustments.REASONS)
+REASONS = (ledger.SALE, ledger.REFUND, ledger.COUNT, ledger.OPENING, ledger.ORDER, *adjustments.REASONS)
 """Of movements."""
 
 _LEVEL = levels.c
@@ -31,6 +34,8 @@ _BY_PRODUCT = paging.Order((_LEVEL.product_id, _LEVEL.outlet_id), is_descending=
 # No index has this order on purpose: one on updated_at would make every sale rewrite every index of its levels.
 _BY_CHANGE = paging.Order((_LEVEL.updated_at, _LEVEL.product_id, _LEVEL.outlet_id))
 _NEWEST = paging.Order((_MOVEMENT.id,), is_descending=True)
+_RESERVATION = reservations.c
+_NEWEST_RESERVATIONS = paging.Order((_RESERVATION.id,), is_descending=True)
 
 
 async def _outlet_violations(connection: AsyncConnection, tenant_id: str, outlet_id: str) -> list[Violation]:
@@ -65,7 +70,7 @@ async def page(connection: AsyncConnection, tenant_id: str, request: ListLevelsR
         query = await changes.since(connection, query, request.updated_since, _LEVEL.updated_at)
         order = _BY_CHANGE
     found = await paging.fetch(connection, query, request, order)
-    return ListLevelsResponse(levels=[ledger.to_level(row) for row in found.rows], **found.paging)
+    return ListLevelsResponse(levels=await buffers.shown(connection, tenant_id, found.rows), **found.paging)
 
 
 def sales_of(tenant_id: str, product_id: str) -> sa.Select[tuple[str]]:
@@ -107,3 +112,34 @@ async def movements_page(connection: AsyncConnection, tenant_id: str, request: L
         movement.create_time.FromDatetime(row.created_at)
         answer.movements.append(movement)
     return answer
+
+
+async def reservations_page(
+    connection: AsyncConnection, tenant_id: str, request: ListReservationsRequest
+) -> ListReservationsResponse:
+    """A page of reservations, newest first.
+
+    Raises:
+        Invalid, CursorInvalid: a parameter is not right.
+    """
+    wrong = [*checks.page_size(request.page_size), *await _outlet_violations(connection, tenant_id, request.outlet_id)]
+    wrong += [*checks.text("external_id", request.external_id, 200), *checks.one_of("status", request.status, ReservationStatus)]
+    if wrong:
+        raise Invalid(wrong)
+    now = business_days.now()
+    query = sa.select(reservations).where(_RESERVATION.tenant_id == tenant_id)
+    if request.outlet_id:
+        query = query.where(_RESERVATION.outlet_id == request.outlet_id)
+    if request.external_id:
+        query = query.where(_RESERVATION.external_id == request.external_id)
+    if request.status:
+        is_open, status = _RESERVATION.status == promises.OPEN, promises.named(request.status)
+        is_over = sa.and_(is_open, _RESERVATION.expires_at <= now)
+        if status == promises.OPEN:
+            query = query.where(is_open, _RESERVATION.expires_at > now)
+        elif status == promises.EXPIRED:
+            query = query.where(sa.or_(_RESERVATION.status == status, is_over))
+        else:
+            query = query.where(_RESERVATION.status == status)
+    found = await paging.fetch(connection, query, request, _NEWEST_RESERVATIONS)
+    return ListReservationsResponse(reservations=[promises.to_proto(row, now) for row in found.rows], **found.paging)

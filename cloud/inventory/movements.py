@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 import sqlalchemy as sa
+from google.protobuf.timestamp_pb2 import Timestamp
 
+from cloud.platform import log
 from cloud.platform.database import Announcing
+from cloud.platform.statements import packed, packed_numbers, unpacked, unpacked_numbers
 from gipos.v1.inventory_pb2 import Level
 from kernel import quantities
 from kernel.event_types import INVENTORY_UPDATED
-from kernel.ids import new_id
+from kernel.ids import new_ids
 
-SALE, REFUND, COUNT, OPENING = "sale", "refund", "count", "opening"
+SALE, REFUND, COUNT, OPENING, ORDER = "sale", "refund", "count", "opening", "order"
+
+SLICE = 100
+"""Levels that are prepared before others get a turn."""
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Change:
     """A change of the stock of one product in one outlet, in thousandths."""
 
@@ -32,26 +40,27 @@ class Change:
 
 # Levels are locked in the order of their keys (the ORDER BY feeds the upsert), so that two sales never wait for each other.
 _ADD = sa.text(
-    """
+    f"""
     INSERT INTO levels AS l (tenant_id, outlet_id, product_id, on_hand, updated_at)
-    SELECT :tenant_id, d.outlet_id, d.product_id, d.quantity, :now
-    FROM unnest(CAST(:outlet_ids AS text[]), CAST(:product_ids AS text[]), CAST(:quantities AS bigint[]))
+    SELECT :tenant_id, substr(d.outlet_id, 2), substr(d.product_id, 2), d.quantity, :now
+    FROM unnest({unpacked("outlet_ids")}, {unpacked("product_ids")}, {unpacked_numbers("quantities")})
          AS d (outlet_id, product_id, quantity)
     ORDER BY d.outlet_id, d.product_id
     ON CONFLICT (tenant_id, outlet_id, product_id) DO UPDATE
         SET on_hand = l.on_hand + excluded.on_hand, version = l.version + 1, updated_at = excluded.updated_at
     RETURNING outlet_id, product_id, on_hand, reserved, version, updated_at
-    """
+    """  # noqa: S608 (texts of ours)
 )
 
 _RECORD = sa.text(
-    """
+    f"""
     INSERT INTO movements (tenant_id, id, outlet_id, product_id, quantity, on_hand_after, reason, sale_id, note, created_at)
-    SELECT :tenant_id, m.id, m.outlet_id, m.product_id, m.quantity, m.on_hand_after, m.reason, m.sale_id, m.note, :now
-    FROM unnest(CAST(:ids AS text[]), CAST(:outlet_ids AS text[]), CAST(:product_ids AS text[]), CAST(:quantities AS bigint[]),
-                CAST(:after AS bigint[]), CAST(:reasons AS text[]), CAST(:sale_ids AS text[]), CAST(:notes AS text[]))
+    SELECT :tenant_id, substr(m.id, 2), substr(m.outlet_id, 2), substr(m.product_id, 2), m.quantity, m.on_hand_after,
+           substr(m.reason, 2), substr(m.sale_id, 2), substr(m.note, 2), :now
+    FROM unnest({unpacked("ids")}, {unpacked("outlet_ids")}, {unpacked("product_ids")}, {unpacked_numbers("quantities")},
+                {unpacked_numbers("after")}, {unpacked("reasons")}, {unpacked("sale_ids")}, {unpacked("notes")})
          AS m (id, outlet_id, product_id, quantity, on_hand_after, reason, sale_id, note)
-    """
+    """  # noqa: S608 (texts of ours)
 )
 
 
@@ -61,16 +70,25 @@ def to_level(row: Any) -> Level:
 
 
 def _level(outlet_id: str, product_id: str, on_hand: int, reserved: int, version: int, updated_at: datetime) -> Level:
+    there = quantities.text(on_hand)
     level = Level(
         product_id=product_id,
         outlet_id=outlet_id,
-        on_hand=quantities.text(on_hand),
-        reserved=quantities.text(reserved),
-        available=quantities.text(on_hand - reserved),
+        on_hand=there,
+        reserved=quantities.text(reserved) if reserved else "0",
+        available=quantities.text(on_hand - reserved) if reserved else there,
         version=version,
     )
-    level.update_time.FromDatetime(updated_at)
+    level.update_time.CopyFrom(_stamp(updated_at))
     return level
+
+
+@lru_cache(maxsize=16)
+def _stamp(moment: datetime) -> Timestamp:
+    """One for all levels of a transaction."""
+    stamp = Timestamp()
+    stamp.FromDatetime(moment)
+    return stamp
 
 
 async def apply(tx: Announcing, changes: Sequence[Change]) -> dict[tuple[str, str], Level]:
@@ -87,17 +105,27 @@ async def apply(tx: Announcing, changes: Sequence[Change]) -> dict[tuple[str, st
     result = await tx.run(
         _ADD,
         tenant_id=tx.tenant_id,
-        outlet_ids=[outlet_id for outlet_id, _ in sums],
-        product_ids=[product_id for _, product_id in sums],
-        quantities=list(sums.values()),
+        outlet_ids=packed([outlet_id for outlet_id, _ in sums]),
+        product_ids=packed([product_id for _, product_id in sums]),
+        quantities=packed_numbers(sums.values()),
         now=tx.now,
     )
     # By position: rows come from SQLAlchemy or from the driver itself.
     rows = {(row[0], row[1]): row for row in result}
     await _record(tx, changes, {key: row[2] - sums[key] for key, row in rows.items()})
-    after = {key: _level(*row) for key, row in rows.items()}
-    for level in after.values():
-        announce(tx, level)
+    after = {}
+    for index, (key, row) in enumerate(rows.items()):
+        if index % SLICE == SLICE - 1:
+            await asyncio.sleep(0)
+        after[key] = _level(*row)
+    tx.events += [
+        log.NewEvent(
+            each, level.outlet_id, INVENTORY_UPDATED.name, level.product_id, level.version, level.outlet_id, body, tx.now
+        )
+        for each, level, body in zip(
+            new_ids("evt", len(after)), after.values(), [level.SerializeToString() for level in after.values()], strict=True
+        )
+    ]
     return after
 
 
@@ -111,14 +139,14 @@ async def _record(tx: Announcing, changes: Sequence[Change], before: Mapping[tup
     await tx.run(
         _RECORD,
         tenant_id=tx.tenant_id,
-        ids=[new_id("mov") for _ in changes],
-        outlet_ids=[change.outlet_id for change in changes],
-        product_ids=[change.product_id for change in changes],
-        quantities=[change.quantity for change in changes],
-        after=after,
-        reasons=[change.reason for change in changes],
-        sale_ids=[change.sale_id for change in changes],
-        notes=[change.note for change in changes],
+        ids=packed(new_ids("mov", len(changes))),
+        outlet_ids=packed([change.outlet_id for change in changes]),
+        product_ids=packed([change.product_id for change in changes]),
+        quantities=packed_numbers([change.quantity for change in changes]),
+        after=packed_numbers(after),
+        reasons=packed([change.reason for change in changes]),
+        sale_ids=packed([change.sale_id for change in changes]),
+        notes=packed([change.note for change in changes]),
         now=tx.now,
     )
 
