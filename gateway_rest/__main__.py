@@ -19,6 +19,7 @@ from gateway_rest import contract, logs
 from gateway_rest.app import Gateway
 from gateway_rest.channel import Channel, GrpcChannel
 from gateway_rest.connections import limited
+from gateway_rest.dashboards.lines import LineProtocol
 from gateway_rest.limits import Limits
 from gateway_rest.settings import Settings
 
@@ -46,7 +47,7 @@ def configured(
         gateway,
         loop="uvloop",
         http=limited(gateway.limits),
-        ws="websockets-sansio",
+        ws=LineProtocol,
         ws_max_size=64 * 1024,
         ws_ping_interval=ping_seconds,
         ws_ping_timeout=ping_seconds,

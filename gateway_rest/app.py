@@ -16,6 +16,9 @@ from starlette.routing import BaseRoute
 from gateway_rest import copy, docs, errors, health, oauth, openapi
 from gateway_rest.channel import Channel
 from gateway_rest.contract import Contract
+from gateway_rest.dashboards import page
+from gateway_rest.dashboards.sockets import PATH as DASHBOARD
+from gateway_rest.dashboards.sockets import Dashboards, Room
 from gateway_rest.errors import Problem, Refusal
 from gateway_rest.forwarding import Proxies
 from gateway_rest.limits import Limits
@@ -46,6 +49,7 @@ class Gateway:
         keep_alive_seconds: float = KEEP_ALIVE_SECONDS,
         limits: Limits | None = None,
         proxies: Proxies | None = None,
+        room: Room | None = None,
     ) -> None:
         """Makes it ready to start.
 
@@ -61,6 +65,8 @@ class Gateway:
         self.limits = limits or Limits()
         self._document = openapi.document(contract, self._rules)
         self._connect = connect
+        self._room = room
+        self._dashboards: Dashboards | None = None
         self._keep_alive_seconds = keep_alive_seconds
         self._channel: Channel | None = None
         self._transcoder: Transcoder | None = None
@@ -80,6 +86,7 @@ class Gateway:
             limits=self.limits,
             needs_credentials=self._needs_credentials,
         )
+        self._dashboards = Dashboards(self._channel, self.metrics, self._room)
         self._screens = Starlette(
             routes=self._routes(self._channel),
             middleware=[Middleware(GZipMiddleware, minimum_size=1024)],
@@ -90,6 +97,7 @@ class Gateway:
         """What is no method of the contract. Everything that speaks HTTP in its own way gets its line here."""
         return [
             *docs.routes(self._document),
+            *page.routes(),
             *health.routes(channel, self.metrics),
             *oauth.routes(channel, self.limits),
         ]
@@ -98,10 +106,14 @@ class Gateway:
         """Lets live streams end, so that a stop does not wait for them."""
         if self._transcoder is not None:
             self._transcoder.drain()
+        if self._dashboards is not None:
+            self._dashboards.drain()
 
     async def stop(self) -> None:
         """Closes the channel."""
         self.drain()
+        if self._dashboards is not None:
+            self._dashboards.stop()
         if self._channel is not None:
             await self._channel.close()
 
@@ -123,6 +135,10 @@ class Gateway:
         if await self._transcoder.serve(scope, receive, send):
             return
         if scope["type"] == "websocket":
+            if scope["path"] == DASHBOARD:
+                assert self._dashboards is not None
+                await self._dashboards.serve(Exchange(scope, receive, send), scope)
+                return
             await _turn_away(Exchange(scope, receive, send), self._missing("GET", scope))
             return
         await self._screens(scope, receive, send)

@@ -167,6 +167,9 @@ HTTP_BY_REASON = {
     "IDEMPOTENCY_MISMATCH": 422,
     "NOT_REFUNDABLE": 409,
     "LIMIT_REACHED": 409,
+    "NOT_ENOUGH_STOCK": 409,
+    "RESERVATION_ENDED": 409,
+    "CONFLICT_SETTLED": 409,
     "KEY_ENDED": 409,
     "LOCK_OUT": 409,
     "CURSOR_INVALID": 404,  # well formed as far as anybody can tell; there is just no such page

@@ -49,6 +49,12 @@ def page(language: str, key: str) -> str:
     return found
 
 
+def pages(language: str, prefix: str) -> dict[str, str]:
+    """All texts of the pages whose keys begin so, without that beginning."""
+    texts: dict[str, str] = _TEXTS[language]["pages"]
+    return {key.removeprefix(prefix): text for key, text in texts.items() if key.startswith(prefix)}
+
+
 def advice(language: str, reason: str) -> str:
     """What to do about an error, in general; empty where there is nothing to say beyond its title."""
     found: str = _TEXTS[language].get("advice", {}).get(reason, "")

@@ -14,7 +14,7 @@ import orjson
 
 FILES = (
     *("account", "webhooks", "products", "inventory", "customers", "sales", "deliveries", "events", "keys", "oauth_clients"),
-    *("usage", "audit"),
+    *("devices", "quarantine", "usage", "audit", "dashboards"),
 )
 """In the order in which they can be performed."""
 

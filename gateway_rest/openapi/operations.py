@@ -92,7 +92,8 @@ class Operations:
         if body is not None:
             if example is not None and example.body is not None:
                 body["example"] = example.body
-            operation["requestBody"] = {"required": method != "patch", "content": {"application/json": body}}
+            needed = method != "patch" and _needs_body(binding)
+            operation["requestBody"] = {"required": needed, "content": {"application/json": body}}
         operation["responses"] = self._answers.of(binding, method, example)
         operation["security"] = security.requirement(binding)
         if example is not None:
@@ -134,3 +135,11 @@ def _ordered(operation: Schema) -> Schema:
         *("security", "x-codeSamples"),
     )
     return {key: operation[key] for key in order if key in operation}
+
+
+def _needs_body(binding: Binding) -> bool:
+    """Whether a request without a body lacks something."""
+    if binding.body != "*":
+        return True
+    bound = {variable.field for variable in binding.template.variables}
+    return any(fields.is_required(field) for field in binding.input.fields if field.name not in bound)

@@ -9,7 +9,14 @@ from gateway_rest.openapi.schemas import Schemas
 from gateway_rest.openapi.values import Schema
 from kernel.event_types import EVENT_TYPES
 
-_RESOURCES = {"product": "Product", "inventory": "Level", "customer": "Customer", "sale": "Sale"}
+_RESOURCES = {
+    "product": "Product",
+    "inventory": "Level",
+    "reservation": "Reservation",
+    "customer": "Customer",
+    "sale": "Sale",
+    "device": "Device",
+}
 """What an event's `data` is, by what the event is about."""
 _HEADERS = (
     ("webhook-id", "The event's id. The same on every attempt: use it to recognise what you have handled already."),

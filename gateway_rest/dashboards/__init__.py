@@ -1,0 +1,1 @@
+"""Live dashboards over WebSocket: topics with versions, the newest value wins, one writer for each socket."""
