@@ -10,22 +10,35 @@ import socket
 import sys
 from collections.abc import Generator
 
+import apsw
 import structlog
 import uvicorn
 
+from edge import enrolment, identity
+from edge.identity import Own
 from edge.link.client import LinkClient
+from edge.link.status import LinkState
+from edge.link.surroundings import Around
 from edge.settings import Settings
-from edge.storage import facts, outbox
+from edge.storage import commands, copies, facts, outbox, print_jobs
 from edge.storage.database import DAMAGE
 from edge.storage.folder import Storage
+from edge.storage.space import Room
 from edge.till.cart import Cart
 from edge.till.checkout import Checkout
+from edge.till.commands import Commands
 from edge.till.receipts import Receipts
 from edge.till.screen import Screen
+from edge.till.supervisors import Supervisors
+from gipos.edge.v1.link_pb2 import OfflinePolicy
 
 VERSION = "0.1.0"
 HOST = "127.0.0.1"
-HOUSEKEEPING_SECONDS = 24 * 3600.0
+HOUSEKEEPING_SECONDS = 3600.0
+TIMEKEEPING_SECONDS = 60.0
+"""How often the time is noted: so much of an offline limit a cut of the power can give back."""
+LONGEST_PAUSE_SECONDS = 60.0
+"""Between two repairs that did not help, at most."""
 
 _log = structlog.get_logger(__name__)
 
@@ -84,40 +97,84 @@ def bind(port: int) -> socket.socket:
 
 
 async def run(settings: Settings) -> None:
-    """Runs one till until SIGTERM or SIGINT.
+    """Runs one till until SIGTERM or SIGINT. When a file turns out to be broken it is mended and the till goes on.
 
     Raises:
         CannotStart: the port is taken.
-        StorageUnusable: the data folder is in use, cannot be written or is broken.
+        StorageUnusable: the data folder is in use, cannot be written, or is broken beyond mending.
+        IdentityUnusable: the tablet was paired, and what says so is damaged.
     """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    listener = bind(settings.port)
-    with contextlib.closing(listener):
-        storage = Storage.open(settings.data)
-        with contextlib.closing(storage):
-            await _run(settings, storage, listener, stop)
+    port, repairs = settings.port, 0
+    while True:
+        began = loop.time()
+        listener = bind(port)
+        port = listener.getsockname()[1]
+        with contextlib.closing(listener):
+            known = identity.load(settings.data)
+            own = Own(settings.data, known) if known is not None else None
+            storage = Storage.open(settings.data, policy_keys=known.policy_keys if known is not None else None)
+            with contextlib.closing(storage):
+                await _run(settings, storage, listener, stop, own)
+        if stop.is_set():
+            return
+        # The first repair comes at once; one that did not help is not repeated in a hurry.
+        repairs = repairs + 1 if loop.time() - began < LONGEST_PAUSE_SECONDS else 1
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(min(LONGEST_PAUSE_SECONDS, 2.0**repairs - 2)):
+                await stop.wait()
+                return
 
 
-async def _run(settings: Settings, storage: Storage, listener: socket.socket, stop: asyncio.Event) -> None:
+async def _run(settings: Settings, storage: Storage, listener: socket.socket, stop: asyncio.Event, own: Own | None) -> None:
+    """Serves until told to stop, or until a file turns out to be broken."""
+    ended = asyncio.Event()
+    storage.damaged = ended.set
     enabled = await storage.store.read(lambda connection: facts.number(connection, facts.LINK_ENABLED, 1))
     async with Receipts(storage, address=settings.printer, paper=settings.paper) as receipts:
+
+        async def adopted() -> None:
+            await storage.keep_identity()
+            # A cloud that was restored may want more than the session knew of when it began.
+            link.wake()
+            await receipts.take_up_waiting()
+
+        async def policy(given: OfflinePolicy) -> None:
+            if own is not None:
+                storage.policy_keys = own.identity.policy_keys
+            try:
+                await storage.adopt_policy(given)
+            except Exception as error:  # noqa: BLE001 (the rules from before stay; the cloud sends them again with the next stream)
+                _note_failure(storage, error, "offline_policy_not_kept")
+
+        cloud = settings.cloud or (own.identity.link_address if own is not None else "")
         link = LinkClient(
-            address=settings.cloud,
+            address=cloud,
             token=settings.token,
             storage=storage,
             enabled=bool(enabled),
             software_version=VERSION,
-            adopted=receipts.take_up_waiting,
+            around=Around(
+                adopted=adopted,
+                policy=policy,
+                measured=storage.clock.measured,
+                heard=storage.clock.heard,
+                ticks_ms=storage.clock.ticks_ms,
+                boot_id=storage.clock.boot_id,
+                abilities=Commands(receipts).abilities(),
+            ),
+            credentials=own,
         )
         screen = Screen(
             storage=storage,
             link=link,
             receipts=receipts,
             cart=Cart(storage),
-            checkout=Checkout(storage, receipts, link.wake),
+            checkout=Checkout(storage, receipts, link.wake, is_online=lambda: link.status.state is LinkState.ONLINE),
+            supervisors=Supervisors(storage),
         )
         config = uvicorn.Config(
             screen.app(), log_config=None, access_log=False, lifespan="off", server_header=False, timeout_graceful_shutdown=5
@@ -125,32 +182,66 @@ async def _run(settings: Settings, storage: Storage, listener: socket.socket, st
         server = _Server(config)
         async with asyncio.TaskGroup() as tasks:
             serving = tasks.create_task(server.serve(sockets=[listener]))
-            others = [tasks.create_task(link.run()), tasks.create_task(_keep_house(storage))]
-            _log.info("till_started", port=listener.getsockname()[1], data=str(settings.data), cloud=settings.cloud)
-            await stop.wait()
+            works = [link.run(), _keep_house(storage), _keep_time(storage), _tell(stop, ended)]
+            if own is not None:
+                works.append(enrolment.Renewal(own, lambda: link.status.state is LinkState.ONLINE).run())
+            others = [tasks.create_task(work) for work in works]
+            _log.info("till_started", port=listener.getsockname()[1], data=str(settings.data), cloud=cloud)
+            await ended.wait()
             # Sales under way are finished before anything they need is taken away.
             server.should_exit = True
             await serving
             for task in others:
                 task.cancel()
-    _log.info("till_stopped")
+    _log.info("till_stopped", for_repair=not stop.is_set())
+
+
+async def _tell(stop: asyncio.Event, ended: asyncio.Event) -> None:
+    await stop.wait()
+    ended.set()
+
+
+async def _keep_time(storage: Storage) -> None:
+    """Notes every minute what time it is at least, so that a restart in a cellar knows."""
+    while True:
+        try:
+            await storage.store.write(storage.clock.save)
+        except Exception as error:  # noqa: BLE001 (the time is noted with the next sale, or in a minute)
+            _note_failure(storage, error, "time_not_kept")
+        await asyncio.sleep(TIMEKEEPING_SECONDS)
 
 
 async def _keep_house(storage: Storage) -> None:
-    """Once a day: forget what was acknowledged long ago, refresh the query planner's statistics."""
+    """Once an hour: copy the store, forget what was acknowledged long ago, refresh the query planner's statistics."""
     while True:
         try:
             await _tidy(storage)
         except Exception as error:  # noqa: BLE001 (a full disk or a broken file must not end the till; the next turn tries again)
-            if isinstance(error, DAMAGE):
-                storage.distrust()
-            _log.exception("housekeeping_failed")
+            _note_failure(storage, error, "housekeeping_failed")
         await asyncio.sleep(HOUSEKEEPING_SECONDS)
 
 
+def _note_failure(storage: Storage, error: Exception, event: str) -> None:
+    if isinstance(error, DAMAGE):
+        storage.distrust()
+    _log.exception(event, exc_info=error)
+
+
 async def _tidy(storage: Storage) -> None:
-    pruned = await storage.store.write(lambda connection: outbox.prune(connection, storage.clock()))
+    now_ms, room = storage.clock(), storage.space.room()
+
+    def forget(connection: apsw.Connection) -> int:
+        commands.prune(connection, now_ms)
+        print_jobs.forget_data(connection, now_ms - outbox.KEEP_MS)
+        return outbox.prune(connection, now_ms, pressed=room is not Room.AMPLE)
+
+    pruned = await storage.store.write(forget)
     await storage.store.write(lambda connection: connection.execute("PRAGMA optimize"))
     await storage.replica.write(lambda connection: connection.execute("PRAGMA optimize"))
+    storage.space.keep_reserve()
     if pruned:
         _log.info("operations_pruned", count=pruned)
+    if room is Room.AMPLE:
+        await asyncio.to_thread(copies.make, storage.store.path)
+    else:
+        _log.warning("disk_short", room=room.value, free=storage.space.free())

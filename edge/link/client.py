@@ -8,23 +8,27 @@ from __future__ import annotations
 import asyncio
 import functools
 import random
-from collections.abc import Awaitable, Callable
-from enum import Enum
-from typing import TYPE_CHECKING, TypeAlias
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import grpc
 import structlog
 from grpc import aio
 
-from edge.link.orders import StreamOver, carry_out, new_session
-from edge.link.session import Adopt, Complain, Order, Phase, Reconnect, Refuse, Session, Stage
+from edge.link import streams
+from edge.link.effects import StreamOver, carry_out, new_session
+from edge.link.executions import Executions
+from edge.link.orders import Adopt, AdoptPolicy, ClockSample, Complain, Execute, Order, Reconnect, Refuse, Stage
+from edge.link.session import Phase, Session
 from edge.link.status import LinkState, LinkStatus
-from edge.storage import outbox
+from edge.link.streams import Arrived, Signal, Signals, Watchdog
+from edge.link.surroundings import Around
+from edge.storage import lanes, outbox
 from edge.storage.database import DAMAGE, StorageFull
 from edge.storage.folder import Storage
-from gipos.edge.v1.link_pb2 import LinkRequest, LinkResponse
+from gipos.edge.v1.link_pb2 import Command, CommandResult, LinkRequest, LinkResponse
 from gipos.edge.v1.link_pb2_grpc import EdgeLinkServiceStub
-from kernel import business_days, retry
+from kernel import business_days, capabilities, retry
 
 if TYPE_CHECKING:
     # Exists only for type checkers.
@@ -33,8 +37,6 @@ if TYPE_CHECKING:
 _log = structlog.get_logger(__name__)
 
 Call: TypeAlias = "aio.StreamStreamCall[LinkRequest, LinkResponse]"
-Signals: TypeAlias = "asyncio.Queue[LinkResponse | _Signal | StreamOver | aio.AioRpcError]"
-"""What moves a session, in order. The end of the stream is in line with its frames: a Drain must not be overtaken."""
 
 CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.keepalive_time_ms", 20_000),
@@ -61,6 +63,20 @@ FIRST_WINDOW_SECONDS = 5.0
 """The longest wait before the cloud has said how long it should be."""
 
 
+class Credentials(Protocol):
+    """How the till shows who it is, where that is not a token."""
+
+    def channel(self, address: str, options: Sequence[tuple[str, int]]) -> aio.Channel:
+        """A channel to the cloud. Asked anew whenever the cloud did not know the till, so that a new certificate takes effect."""
+
+
+class _Plain:
+    """No TLS: development, and tills with a token behind somebody else's TLS."""
+
+    def channel(self, address: str, options: Sequence[tuple[str, int]]) -> aio.Channel:
+        return aio.insecure_channel(address, options=options)
+
+
 class LinkClient:
     """Keeps the link. `run` is one task for the daemon's whole life."""
 
@@ -73,6 +89,9 @@ class LinkClient:
         enabled: bool,
         software_version: str,
         adopted: Callable[[], Awaitable[None]] | None = None,
+        around: Around | None = None,
+        credentials: Credentials | None = None,
+        offered: frozenset[str] = capabilities.ALL,
         dead_after_seconds: float = DEAD_AFTER_SECONDS,
         refused_retry_seconds: float = REFUSED_RETRY_SECONDS,
     ) -> None:
@@ -80,19 +99,25 @@ class LinkClient:
 
         Args:
             address: host:port of the cloud's gRPC server.
-            token: the till's device token.
+            token: the till's device token; empty for a till with a certificate.
             storage: the till's files.
             enabled: False when the cashier switched to working offline.
             software_version: for the cloud's logs.
-            adopted: awaited whenever the cloud has said whose till this is, once that is stored; must not raise.
+            adopted: as Around.adopted.
+            around: the rest of the till.
+            credentials: makes the channel; a plain one without.
+            offered: the abilities this till tells the cloud.
             dead_after_seconds: without a frame for so long the stream is given up.
             refused_retry_seconds: the wait after the token was refused.
         """
         self._address = address
-        self._metadata = (("authorization", f"Bearer {token}"),)
+        self._metadata = (("authorization", f"Bearer {token}"),) if token else ()
         self._storage = storage
         self._software_version = software_version
-        self._adopted = adopted
+        self._around = around or Around()
+        self._adopted = adopted or self._around.adopted
+        self._credentials = credentials or _Plain()
+        self._offered = offered
         self._dead_after = dead_after_seconds
         self._refused_retry = refused_retry_seconds
         self._enabled = asyncio.Event()
@@ -100,10 +125,13 @@ class LinkClient:
             self._enabled.set()
         self._switched = asyncio.Event()
         self._signals: Signals | None = None
+        self._session: Session | None = None
         self._snapshot_lanes: set[str] = set()
         self._failures = 0
         self._window: float | None = None
         self._status = LinkStatus(LinkState.CONNECTING if enabled else LinkState.SWITCHED_OFF, _now(), "")
+        own = {"refresh_lane": self._refresh, "resend": self._resend}
+        self._executions = Executions(storage, {**self._around.abilities, **own}, self._tell)
 
     @property
     def status(self) -> LinkStatus:
@@ -113,7 +141,7 @@ class LinkClient:
     def wake(self) -> None:
         """The outbox has something new: it is sent at once if there is a stream."""
         if self._signals is not None:
-            self._signals.put_nowait(_Signal.OPERATIONS)
+            self._signals.put_nowait(Signal.OPERATIONS)
 
     def switch(self, *, enabled: bool) -> None:
         """Turns the link on or off at once; a stream that is open ends."""
@@ -129,24 +157,32 @@ class LinkClient:
 
     async def run(self) -> None:
         """Connects, and connects again, until cancelled."""
-        loop = asyncio.get_running_loop()
-        async with aio.insecure_channel(self._address, options=CHANNEL_OPTIONS) as channel:
-            stub = EdgeLinkServiceStub(channel)
+        try:
             while True:
-                await self._enabled.wait()
-                self._switched.clear()
-                began = loop.time()
-                # In a task of its own: on Python 3.11.0 to 3.11.2 a task group that failed leaves its task half cancelled, and
-                # the next timeout in it would end the link for ever.
-                order = await asyncio.create_task(self._converse(stub))
-                if loop.time() - began >= STEADY_AFTER_SECONDS:
-                    self._failures = 0
-                if not self._enabled.is_set():
-                    continue
-                delay = self._plan(order)
-                reason = order.message if isinstance(order, Refuse) else order.reason
-                _log.info("link_waits", reason=reason, seconds=round(delay, 3), failures=self._failures)
-                await self._pause(delay)
+                async with self._credentials.channel(self._address, CHANNEL_OPTIONS) as channel:
+                    await self._keep(EdgeLinkServiceStub(channel))
+        finally:
+            await self._executions.stop()
+
+    async def _keep(self, stub: EdgeLinkServiceAsyncStub) -> None:
+        """One stream after the other, until the cloud does not know the till."""
+        loop = asyncio.get_running_loop()
+        order: Reconnect | Refuse | None = None
+        while not isinstance(order, Refuse):
+            await self._enabled.wait()
+            self._switched.clear()
+            began = loop.time()
+            # In a task of its own: on Python 3.11.0 to 3.11.2 a task group that failed leaves its task half cancelled, and
+            # the next timeout in it would end the link for ever.
+            order = await asyncio.create_task(self._converse(stub))
+            if loop.time() - began >= STEADY_AFTER_SECONDS:
+                self._failures = 0
+            if not self._enabled.is_set():
+                continue
+            delay = self._plan(order)
+            reason = order.message if isinstance(order, Refuse) else order.reason
+            _log.info("link_waits", reason=reason, seconds=round(delay, 3), failures=self._failures)
+            await self._pause(delay)
 
     async def _pause(self, seconds: float) -> None:
         """Waits, but not past a turn of the cashier's switch."""
@@ -183,15 +219,20 @@ class LinkClient:
         self._signals = signals
         order: Reconnect | Refuse = Reconnect("the connection was closed")
         call: Call = stub.Link(metadata=self._metadata)
-        alive = _Watchdog(self._dead_after)
+        alive = Watchdog(self._dead_after)
         frames: asyncio.Queue[LinkRequest] = asyncio.Queue()
         try:
             session = await new_session(
-                self._storage, snapshot_lanes=self._snapshot_lanes, software_version=self._software_version
+                self._storage,
+                snapshot_lanes=self._snapshot_lanes,
+                software_version=self._software_version,
+                boot_id=self._around.boot_id,
+                offered=self._offered,
             )
+            self._session = session
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(_read(call, signals, alive))
-                tasks.create_task(_write(call, frames))
+                tasks.create_task(streams.read(call, signals, alive, self._around.ticks_ms, aio.AioRpcError))
+                tasks.create_task(streams.write(call, frames, aio.AioRpcError))
                 tasks.create_task(alive.bark())
                 tasks.create_task(self._watch_switch())
                 tasks.create_task(self._drive(session, signals, frames, tasks))
@@ -211,7 +252,7 @@ class LinkClient:
             _log.exception("link_fault", exc_info=_leaf(faults))
             order = Reconnect("an internal fault, see the log")
         finally:
-            self._signals = None
+            self._signals = self._session = None
             call.cancel()
         return order
 
@@ -224,26 +265,32 @@ class LinkClient:
     ) -> None:
         """Feeds the session, one signal at a time, and does what it orders."""
         session.open()
+        ticks_ms = self._around.ticks_ms
         while True:
-            while session.outgoing:
-                frames.put_nowait(session.outgoing.popleft())
+            for frame in session.outgoing:
+                frames.put_nowait(frame)
+            session.outgoing.clear()
             signal = await signals.get()
             greeting = session.phase is Phase.GREETING
+            orders: list[Order] = []
             match signal:
-                case _Signal.BEAT:
-                    orders = session.beat(business_days.now())
-                case _Signal.OPERATIONS:
+                case Signal.BEAT:
+                    waiting = await self._storage.store.read(outbox.waiting)
+                    orders = session.beat(business_days.now(), ticks_ms(), waiting)
+                case Signal.OPERATIONS:
                     session.recorded(await self._storage.store.read(outbox.last_op_seq))
-                    orders = []
-                case StreamOver() | aio.AioRpcError():
-                    raise signal
-                case frame:
-                    if frame.HasField("reset"):
-                        _log.info("lane_reset", lane=frame.reset.lane, reason=int(frame.reset.reason))
-                    orders = session.receive(frame)
+                case Signal.RESULT:
+                    pass  # it is among the frames to send already
+                case Arrived(frame=arrived, ticks_ms=at):
+                    if arrived.HasField("reset"):
+                        _log.info("lane_reset", lane=arrived.reset.lane, reason=int(arrived.reset.reason))
+                    orders = session.receive(arrived, at)
+                    self._around.heard()
+                case error:
+                    raise error
             await self._carry_out(orders, session)
             if greeting and session.phase is Phase.LIVE:
-                tasks.create_task(_beat(session.heartbeat_seconds, signals))
+                tasks.create_task(streams.beat(session.heartbeat_seconds, signals))
             await self._upload(session)
 
     async def _carry_out(self, orders: list[Order], session: Session) -> None:
@@ -254,14 +301,49 @@ class LinkClient:
                     self._failures = min(self._failures, 1)
                     self._window = welcome.reconnect_window_ms / 1000 or None
                     self._show(LinkState.ONLINE, "")
-                    _log.info("link_online", tenant_id=welcome.tenant_id, till_id=welcome.till.id, watermark=welcome.op_watermark)
+                    _log.info(
+                        "link_online",
+                        tenant_id=welcome.tenant_id,
+                        till_id=welcome.till.id,
+                        watermark=welcome.op_watermark,
+                        capabilities=sorted(session.capabilities),
+                        unknown=session.unknown,
+                    )
                     if self._adopted is not None:
                         await self._adopted()
                 case Stage(part) if part.last:
                     self._snapshot_lanes.discard(part.lane)
+                case ClockSample(sent, received, answered, arrived):
+                    self._around.measured(sent, received, answered, arrived)
+                case Execute(command, is_late):
+                    self._executions.begin(command, is_late=is_late)
+                case AdoptPolicy(policy):
+                    await self._around.policy(policy)
                 case Complain(message):
                     _log.error("link_complaint", message=message)
                     self._show(self._status.state, message)
+
+    def _tell(self, result: CommandResult) -> None:
+        """A command is settled. Without a stream the cloud is told when it asks again."""
+        if self._session is not None and self._signals is not None:
+            self._session.executed(result)
+            self._signals.put_nowait(Signal.RESULT)
+
+    async def _refresh(self, command: Command) -> str:
+        lane = command.refresh_lane.lane
+        if self._session is None or self._session.phase is not Phase.LIVE or self._signals is None:
+            await self._storage.replica.write(lambda connection: lanes.forget(connection, lane))
+            return ""
+        for order in self._session.refresh(lane):
+            assert isinstance(order, Reconnect)
+            self._signals.put_nowait(StreamOver(order))
+        return ""
+
+    async def _resend(self, command: Command) -> str:
+        if self._session is not None and self._signals is not None:
+            self._session.resend(command.resend.from_op_seq)
+            self._signals.put_nowait(Signal.OPERATIONS)
+        return ""
 
     async def _upload(self, session: Session) -> None:
         while (want := session.wanted()) is not None:
@@ -277,65 +359,6 @@ class LinkClient:
     def _show(self, state: LinkState, last_error: str) -> None:
         since = self._status.since if state is self._status.state else _now()
         self._status = LinkStatus(state, since, last_error)
-
-
-class _Signal(Enum):
-    """What moves the link besides frames."""
-
-    OPERATIONS = "operations"
-    BEAT = "beat"
-
-
-class _Watchdog:
-    """Ends a stream on which nothing arrives."""
-
-    def __init__(self, patience_seconds: float) -> None:
-        self._patience = patience_seconds
-        self._timeout: asyncio.Timeout | None = None
-
-    def feed(self) -> None:
-        if self._timeout is not None:
-            self._timeout.reschedule(asyncio.get_running_loop().time() + self._patience)
-
-    async def bark(self) -> None:
-        try:
-            async with asyncio.timeout(self._patience) as self._timeout:
-                await asyncio.Event().wait()
-        except TimeoutError as silence:
-            message = f"nothing was heard from the cloud for {self._patience:g} seconds"
-            raise StreamOver(Reconnect(message)) from silence
-
-
-async def _read(call: Call, signals: Signals, alive: _Watchdog) -> None:
-    """The one reader: a timeout around a read would end the whole call, so time is the watchdog's business."""
-    while True:
-        try:
-            frame = await call.read()
-        except aio.AioRpcError as error:
-            signals.put_nowait(error)
-            return
-        if not isinstance(frame, LinkResponse):
-            signals.put_nowait(StreamOver(Reconnect("the cloud closed the connection")))
-            return
-        alive.feed()
-        signals.put_nowait(frame)
-
-
-async def _write(call: Call, frames: asyncio.Queue[LinkRequest]) -> None:
-    """The one writer: two writes at once kill a call."""
-    while True:
-        frame = await frames.get()
-        try:
-            await call.write(frame)
-        except (aio.AioRpcError, asyncio.InvalidStateError):
-            # Writing to an ended call fails with a made-up status; the reader is told the real one.
-            return
-
-
-async def _beat(seconds: int, signals: Signals) -> None:
-    while True:
-        await asyncio.sleep(seconds)
-        signals.put_nowait(_Signal.BEAT)
 
 
 def _leaf(group: BaseExceptionGroup[BaseException]) -> BaseException:

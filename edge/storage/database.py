@@ -6,6 +6,7 @@ It knows pragmas, threads and transactions, and no table. Work is a function of 
 from __future__ import annotations
 
 import asyncio
+import errno
 import queue
 import threading
 from collections.abc import Callable, Sequence
@@ -20,7 +21,14 @@ Work = Callable[[apsw.Connection], T]
 
 BUSY_TIMEOUT_MS = 5_000
 JOURNAL_SIZE_LIMIT = 16 * 1024 * 1024
-DAMAGE = (apsw.CorruptError, apsw.NotADBError)
+OLDEST_LIBRARY = (3, 51, 3)
+"""Versions 3.7.0 to 3.51.2 can corrupt a file in WAL mode. Source: sqlite.org/wal.html, "WAL-reset bug"."""
+DAMAGE = (apsw.CorruptError, apsw.NotADBError, apsw.IOError)
+"""What says, while a file is open, that it (or the flash under it) is broken. A full disk is told apart before."""
+_UNREADABLE = frozenset(
+    {apsw.SQLITE_IOERR_READ, apsw.SQLITE_IOERR_SHORT_READ, apsw.SQLITE_IOERR_CORRUPTFS, apsw.SQLITE_IOERR_DATA}
+)
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 class StorageUnusable(Exception):
@@ -31,16 +39,39 @@ class StorageDamaged(StorageUnusable):
     """The file's content is broken, as SQLite itself says."""
 
 
+class StorageCramped(StorageUnusable):
+    """There is no room to open the file."""
+
+
 class StorageFull(Exception):
     """The disk is full: nothing was changed."""
+
+
+def check_library(version: str) -> None:
+    """Refuses a SQLite library that can corrupt files.
+
+    Raises:
+        StorageUnusable: it is older than the first good one.
+    """
+    try:
+        found = tuple(int(part) for part in version.split("."))
+    except ValueError:
+        found = ()
+    if found < OLDEST_LIBRARY:
+        oldest = ".".join(str(part) for part in OLDEST_LIBRARY)
+        raise StorageUnusable(
+            f"The SQLite library of this program is {version or 'unknown'}; versions before {oldest} can damage sales."
+            " Install the apsw package the program asks for."
+        )
 
 
 class _Worker:
     """A thread with its own connection that runs work in the order it was given."""
 
-    def __init__(self, name: str, connection: apsw.Connection, begin: str) -> None:
+    def __init__(self, name: str, connection: apsw.Connection, begin: str, relieve: Callable[[], bool]) -> None:
         self._connection = connection
         self._begin = begin
+        self._relieve = relieve
         self._queue: queue.SimpleQueue[tuple[Work[Any], Future[Any]] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
@@ -61,12 +92,21 @@ class _Worker:
             if not future.set_running_or_notify_cancel():
                 continue
             try:
-                result = self._transaction(work)
+                result = self._patiently(work)
             except BaseException as error:  # noqa: BLE001 (it belongs to whoever waits for the future, not to this thread)
                 future.set_exception(error)
             else:
                 future.set_result(result)
         self._connection.close()
+
+    def _patiently(self, work: Work[T]) -> T:
+        try:
+            return self._transaction(work)
+        except StorageFull:
+            # Nothing was changed, so the work can be done from the beginning once there is room.
+            if not self._relieve():
+                raise
+            return self._transaction(work)
 
     def _transaction(self, work: Work[T]) -> T:
         try:
@@ -74,53 +114,84 @@ class _Worker:
             result = work(self._connection)
             self._connection.execute("COMMIT")
         except BaseException as error:
+            full = _is_full(self._connection, error)
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
-            if isinstance(error, apsw.FullError):
-                raise StorageFull("The tablet's disk is full. Free some space; nothing was changed.") from error
+            if full:
+                raise StorageFull(
+                    "Penyimpanan tablet penuh; tidak ada yang diubah. Hapus berkas lain lalu coba lagi."
+                    " / The tablet's disk is full; nothing was changed. Delete other files, then try again."
+                ) from error
             raise
         return result
+
+
+def _is_damage(error: apsw.Error) -> bool:
+    """Whether an error at the opening means a broken file, and not a folder or a disk that cannot be used."""
+    if isinstance(error, apsw.IOError):
+        return getattr(error, "extendedresult", 0) in _UNREADABLE
+    return isinstance(error, apsw.CorruptError | apsw.NotADBError)
+
+
+def _is_full(connection: apsw.Connection, error: BaseException) -> bool:
+    """Whether an error means that there is no room. Quotas and size limits reach SQLite as errors of input and output."""
+    return isinstance(error, apsw.FullError) or (
+        isinstance(error, apsw.IOError | apsw.CantOpenError) and connection.system_errno in _NO_ROOM
+    )
 
 
 class Database:
     """An open file. `write` and `read` run one function in one transaction and return what it returns."""
 
-    def __init__(self, path: Path, *, synchronous: str, migrations: Sequence[str], check: bool) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        synchronous: str,
+        migrations: Sequence[str],
+        check: bool,
+        backs_up: bool = False,
+        relieve: Callable[[], bool] = lambda: False,
+    ) -> None:
         """Opens (or creates) the file and brings its tables up to date.
 
         Args:
             path: the file.
             synchronous: FULL where a commit must survive power loss, NORMAL where the content can be fetched again.
             migrations: all steps since the first version.
-            check: run quick_check first, as after a power cut.
+            check: look through the whole file first, as after a power cut.
+            backs_up: keep a copy of a file with content before its tables are changed.
+            relieve: makes room on a full disk; whether it is worth another try.
 
         Raises:
             StorageDamaged: the content is broken.
+            StorageCramped: there is no room to open it; nothing was changed.
             StorageUnusable: it cannot be opened, or was made by a newer version.
         """
         self.path = path
         self._synchronous = synchronous
-        connection = None
+        connection = reader = None
         try:
             connection = self._connect()
+            # A file that turns out to be broken is left exactly as it is, its log beside it.
+            connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
             if check:
                 self._check(connection)
-            self._migrate(connection, migrations)
+            connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0)
+            self._migrate(connection, migrations, backs_up=backs_up)
             reader = self._connect()
-        except DAMAGE as error:
-            if connection is not None:
-                connection.close()
-            raise StorageDamaged(f"{path} is damaged ({error}).") from error
         except apsw.Error as error:
-            if connection is not None:
-                connection.close()
-            raise StorageUnusable(f"{path} cannot be opened ({error}). Check the folder's permissions and free space.") from error
+            if _is_damage(error):
+                _close(connection)
+                raise StorageDamaged(f"{path} is damaged ({error}).") from error
+            kind = StorageCramped if connection is not None and _is_full(connection, error) else StorageUnusable
+            _close(connection)
+            raise kind(f"{path} cannot be opened ({error}). Check the folder's permissions and free space.") from error
         except StorageUnusable:
-            if connection is not None:
-                connection.close()
+            _close(connection)
             raise
-        self._writer = _Worker(f"{path.name} writer", connection, "BEGIN IMMEDIATE")
-        self._reader = _Worker(f"{path.name} reader", reader, "BEGIN DEFERRED")
+        self._writer = _Worker(f"{path.name} writer", connection, "BEGIN IMMEDIATE", relieve)
+        self._reader = _Worker(f"{path.name} reader", reader, "BEGIN DEFERRED", lambda: False)
 
     def __enter__(self) -> Self:
         return self
@@ -131,7 +202,8 @@ class Database:
     async def write(self, work: Work[T]) -> T:
         """Runs the work in the writer thread, in a transaction of its own, and returns once it is committed.
 
-        A caller that is cancelled while the work runs does not undo it.
+        On a full disk it may run twice; what the first run did is rolled back. A caller that is cancelled while the work runs
+        does not undo it.
 
         Raises:
             StorageFull: the disk is full.
@@ -159,6 +231,7 @@ class Database:
         connection.pragma("foreign_keys", 1)
         connection.pragma("wal_autocheckpoint", 1000)
         connection.pragma("journal_size_limit", JOURNAL_SIZE_LIMIT)
+        connection.pragma("mmap_size", 0)
         return connection
 
     def _check(self, connection: apsw.Connection) -> None:
@@ -166,20 +239,36 @@ class Database:
         if findings != ["ok"]:
             raise StorageDamaged(f"{self.path} is damaged ({'; '.join(findings)}).")
 
-    def _migrate(self, connection: apsw.Connection, migrations: Sequence[str]) -> None:
+    def _migrate(self, connection: apsw.Connection, migrations: Sequence[str], *, backs_up: bool) -> None:
         version = int(connection.pragma("user_version"))
         if version > len(migrations):
             raise StorageUnusable(
                 f"{self.path} was written by a newer version of this program (its format is {version}, this program knows "
                 f"{len(migrations)}). Install that version again; the file was not changed."
             )
-        for number in range(version, len(migrations)):
-            connection.execute("BEGIN IMMEDIATE")
-            try:
+        if version == len(migrations):
+            return
+        if backs_up and version:
+            _back_up(connection, self.path.with_name(f"{self.path.name}.format-{version}"))
+        # All steps in one transaction: a file is of one version or of the other.
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            for number in range(version, len(migrations)):
                 connection.execute(migrations[number])
-                connection.execute(f"PRAGMA user_version = {number + 1}")
-                connection.execute("COMMIT")
-            except BaseException:
-                if connection.in_transaction:
-                    connection.execute("ROLLBACK")
-                raise
+            connection.execute(f"PRAGMA user_version = {len(migrations)}")
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+
+
+def _back_up(connection: apsw.Connection, copy: Path) -> None:
+    """A copy from before a change of the tables. One left by an attempt that failed has the same content and is replaced."""
+    copy.unlink(missing_ok=True)
+    connection.execute("VACUUM INTO ?", (str(copy),))
+
+
+def _close(connection: apsw.Connection | None) -> None:
+    if connection is not None:
+        connection.close()

@@ -10,6 +10,13 @@ LAST_OP_SEQ = "last_op_seq"
 LAST_RECEIPT_SEQ = "last_receipt_seq"
 LINK_ENABLED = "link_enabled"
 NEXT_PLACE = "next_place"
+CLOCK = "clock"
+ACKNOWLEDGED_SEQ = "acknowledged_op_seq"
+ACKNOWLEDGED_ID = "acknowledged_op_id"
+RECOVERY = "recovery"
+OVERRIDE = "override"
+ATTEMPTS = "pin_attempts"
+REMARKS = "remarks"
 
 
 def text(connection: apsw.Connection, name: str, default: str = "") -> str:

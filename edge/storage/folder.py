@@ -1,35 +1,34 @@
 """A till's data folder: one daemon at a time, both files open, and what to do when one of them is broken.
 
-store.db holds sales nobody else has, so a broken one stops the program. replica.db is renamed aside and fetched again.
+store.db holds sales nobody else has: a broken one is kept, and rebuilt from its last copy and what is still readable. A broken
+replica.db is renamed aside and fetched again; until then the till sells from what could be read of it.
 """
 
 from __future__ import annotations
 
 import fcntl
 import os
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
 import apsw
 import structlog
 
-from edge.storage import facts, lanes, outlets, print_jobs, schema
+from edge.storage import facts, lanes, levels, outbox, outlets, papers, policies, print_jobs, products, recovery, salvage, schema
+from edge.storage.clocks import Clock
 from edge.storage.columns import blob
-from edge.storage.database import Database, StorageDamaged, StorageUnusable
+from edge.storage.database import Database, StorageCramped, StorageDamaged, StorageUnusable, check_library
+from edge.storage.policies import BUILT_IN, PolicyRefused, Rules
+from edge.storage.space import Space
+from gipos.edge.v1.link_pb2 import OfflinePolicy
 
 _log = structlog.get_logger(__name__)
 
 LOCK_NAME = "daemon.lock"
 STORE_NAME = "store.db"
 REPLICA_NAME = "replica.db"
-
-
-def now_ms() -> int:
-    """Milliseconds since 1970 by the till's clock."""
-    return time.time_ns() // 1_000_000
 
 
 @dataclass
@@ -44,24 +43,47 @@ class Storage:
     store_epoch: int
     """Which life of store.db this is."""
     _lock: int
-    clock: Callable[[], int] = now_ms
+    clock: Clock
+    """What time it is, as far as that is known."""
+    space: Space
+    policy_keys: Mapping[str, bytes] = field(default_factory=dict)
+    """The cloud's Ed25519 keys by id, as given at enrolment."""
+    rules: Rules = BUILT_IN
+    """What the till may do without the cloud."""
+    damaged: Callable[[], None] = lambda: None
+    """Called when something in the files looks broken."""
     _trusted: bool = True
 
     @classmethod
-    def open(cls, folder: Path, clock: Callable[[], int] = now_ms) -> Self:
-        """Opens a data folder, creating what is missing.
+    def open(
+        cls,
+        folder: Path,
+        clock: Clock | None = None,
+        *,
+        policy_keys: Mapping[str, bytes] | None = None,
+        space: Space | None = None,
+    ) -> Self:
+        """Opens a data folder, creating what is missing and mending what is broken.
 
         Raises:
-            StorageUnusable: another daemon uses the folder, it cannot be written, or store.db is broken.
+            StorageUnusable: another daemon uses the folder, it cannot be written, or the SQLite library is too old.
         """
+        check_library(apsw.sqlite_lib_version())
+        clock = clock or Clock()
         lock, unclean = _acquire(folder)
         try:
-            store = _open_store(folder / STORE_NAME, check=unclean)
+            space = space or Space(folder)
+            store = _open_store(folder / STORE_NAME, check=unclean, clock=clock, space=space)
             try:
-                replica = _open_replica(folder / REPLICA_NAME, check=unclean, clock=clock)
+                store.write_and_wait(clock.load)
+                replica = _open_replica(folder / REPLICA_NAME, check=unclean, clock=clock, space=space)
                 try:
                     epoch = store.write_and_wait(lambda connection: _begin_life(connection, clock()))
-                    replica.write_and_wait(lambda connection: _match_lives(connection, epoch))
+                    identity = store.write_and_wait(papers.find_identity)
+                    known = replica.write_and_wait(lambda connection: _match_lives(connection, epoch, identity))
+                    if identity is None and known is not None:
+                        store.write_and_wait(lambda connection: papers.put_identity(connection, known))
+                    policy = store.write_and_wait(papers.find_policy)
                 except BaseException:
                     replica.close()
                     raise
@@ -71,11 +93,55 @@ class Storage:
         except BaseException:
             os.close(lock)
             raise
-        return cls(folder=folder, store=store, replica=replica, store_epoch=epoch, _lock=lock, clock=clock)
+        space.keep_reserve()
+        storage = cls(folder, store, replica, epoch, lock, clock, space, dict(policy_keys or {}))
+        storage.rules = storage._stored_rules(policy, identity or known)
+        return storage
 
     def distrust(self) -> None:
         """Something in the files looked broken: the next start checks them as after a crash."""
         self._trusted = False
+        self.damaged()
+
+    async def begin_epoch(self, epoch: int) -> outbox.Standing:
+        """Begins a new life of the store, because another till has lived under this till's name. See `outbox.begin_epoch`.
+
+        Raises:
+            StorageFull: the disk is full; nothing was changed.
+        """
+        standing = await self.store.write(lambda connection: outbox.begin_epoch(connection, epoch))
+        self.store_epoch = epoch
+        # A crash before this is made up for at the next start, when the lives are compared.
+        await self.replica.write(lambda connection: _begin_counting(connection, epoch))
+        return standing
+
+    async def keep_identity(self) -> None:
+        """Copies whose till this is to where a broken replica cannot take it. Call it when the cloud has said it."""
+        identity = await self.replica.read(outlets.find)
+        if identity is not None:
+            await self.store.write(lambda connection: papers.put_identity(connection, identity))
+
+    async def adopt_policy(self, policy: OfflinePolicy) -> str:
+        """Takes over offline rules of the cloud if they are genuine, meant for this till and not older than those it has.
+
+        Returns why not, for people; empty if they count now.
+
+        Raises:
+            StorageFull: the disk is full; the rules from before stay.
+        """
+        identity = await self.replica.read(outlets.find)
+        try:
+            if identity is None:
+                raise PolicyRefused("The offline rules came before the cloud had said whose till this is.")
+            rules = policies.verify(policy, self.policy_keys)
+            policies.check_address(rules, tenant_id=identity.tenant_id, till_id=identity.till.id, version=self.rules.version)
+        except PolicyRefused as refusal:
+            _log.error("offline_policy_refused", problem=str(refusal))
+            return str(refusal)
+        await self.store.write(lambda connection: papers.put_policy(connection, policy))
+        self.rules = policies.read(rules)
+        _log.info("offline_policy_adopted", version=rules.version)
+        return ""
 
     def close(self) -> None:
         """Finishes what was begun, closes both files and notes that the end was clean."""
@@ -84,6 +150,20 @@ class Storage:
         if self._trusted:
             os.ftruncate(self._lock, 0)
         os.close(self._lock)
+
+    def _stored_rules(self, policy: OfflinePolicy | None, identity: outlets.Identity | None = None) -> Rules:
+        """The rules that counted before. Their signature is checked again while the key is known; keys are replaced in time."""
+        if policy is None:
+            return BUILT_IN
+        try:
+            known = policy.key_id in self.policy_keys
+            rules = policies.verify(policy, self.policy_keys) if known else policies.parse(policy)
+            if identity is not None:
+                policies.check_address(rules, tenant_id=identity.tenant_id, till_id=identity.till.id, version=0)
+            return policies.read(rules)
+        except PolicyRefused as refusal:
+            _log.error("offline_policy_refused", problem=str(refusal))
+            return BUILT_IN
 
 
 def _acquire(folder: Path) -> tuple[int, bool]:
@@ -110,28 +190,60 @@ def _acquire(folder: Path) -> tuple[int, bool]:
     return lock, unclean
 
 
-def _open_store(path: Path, *, check: bool) -> Database:
+def _open_store(path: Path, *, check: bool, clock: Clock, space: Space) -> Database:
+    recovery.finish(path, clock())
+
+    def attempt(*, checks: bool) -> Database:
+        return Database(path, synchronous="full", migrations=schema.STORE, check=checks, backs_up=True, relieve=space.give_up)
+
     try:
-        return Database(path, synchronous="full", migrations=schema.STORE, check=check)
+        try:
+            return attempt(checks=check)
+        except StorageCramped:
+            if not space.give_up():
+                raise
+            return attempt(checks=check)
     except StorageDamaged as error:
-        raise StorageUnusable(
-            f"{error} It may hold sales that were not uploaded yet, so nothing was changed. Copy the folder {path.parent} to a"
-            f" safe place and call support; to sell again now, move {path.name}, {path.name}-wal and {path.name}-shm away and"
-            " connect the till to the network once."
-        ) from error
+        _log.error("store_damaged", problem=str(error))
+        if space.free() < 3 * path.stat().st_size:
+            # The reserve is for moments like this; it is made again once the till is open.
+            space.give_up()
+        try:
+            recovery.rebuild(path, clock())
+        except (OSError, apsw.Error) as failure:
+            raise StorageUnusable(
+                f"{error} It could not be mended ({failure}). Nothing was changed: copy the folder {path.parent} to a safe place,"
+                " free some space on the disk and start again, or call support."
+            ) from failure
+        return attempt(checks=False)
 
 
-def _open_replica(path: Path, *, check: bool, clock: Callable[[], int]) -> Database:
+def _open_replica(path: Path, *, check: bool, clock: Clock, space: Space) -> Database:
+    def attempt(*, checks: bool) -> Database:
+        return Database(path, synchronous="normal", migrations=schema.REPLICA, check=checks)
+
     try:
-        return Database(path, synchronous="normal", migrations=schema.REPLICA, check=check)
+        try:
+            return attempt(checks=check)
+        except StorageCramped:
+            if not space.give_up():
+                raise
+            return attempt(checks=check)
     except StorageDamaged as error:
-        aside = path.with_name(f"{path.name}.broken-{clock()}")
-        _log.warning("replica_rebuilt", problem=str(error), kept_as=str(aside))
-        for suffix in ("", "-wal", "-shm"):
-            file = path.with_name(path.name + suffix)
-            if file.exists():
-                file.rename(aside.with_name(aside.name + suffix))
-        return Database(path, synchronous="normal", migrations=schema.REPLICA, check=False)
+        saved = salvage.read_replica(path)
+        aside = recovery.set_aside(path, clock())
+        _log.warning("replica_rebuilt", problem=str(error), kept_as=str(aside), products=len(saved.products))
+        replica = attempt(checks=False)
+
+        def refill(connection: apsw.Connection) -> None:
+            # Without a position: the cloud sends everything anew, and meanwhile the till sells from this.
+            for product, seq in saved.products:
+                products.put(connection, product, seq)
+            for level in saved.levels:
+                levels.put(connection, level)
+
+        replica.write_and_wait(refill)
+        return replica
 
 
 def _begin_life(connection: apsw.Connection, now: int) -> int:
@@ -146,15 +258,27 @@ def _begin_life(connection: apsw.Connection, now: int) -> int:
     return epoch
 
 
-def _match_lives(connection: apsw.Connection, store_epoch: int) -> None:
-    """The replica speaks of operations of one life of the store; in another they mean nothing."""
+def _match_lives(connection: apsw.Connection, store_epoch: int, identity: outlets.Identity | None) -> outlets.Identity | None:
+    """The replica speaks of operations of one life of the store; in another they mean nothing. Returns whose till this is."""
     known = connection.execute("SELECT value FROM facts WHERE name = 'store_epoch'").get
-    mine = str(store_epoch).encode()
-    if known is not None and blob(known) != mine:
+    if known is not None and blob(known) != str(store_epoch).encode():
+        _begin_counting(connection, store_epoch)
+        if identity is None:
+            # A store that remembers nothing does not know which receipt numbers were given out; only the next Welcome tells.
+            outlets.forget(connection)
+    _begin_counting(connection, store_epoch, forgets=False)
+    found = outlets.find(connection)
+    if found is None and identity is not None:
+        outlets.put(connection, identity)
+        found = identity
+    return found
+
+
+def _begin_counting(connection: apsw.Connection, store_epoch: int, *, forgets: bool = True) -> None:
+    """Notes which life of the store the watermarks are about."""
+    if forgets:
         lanes.forget_watermarks(connection)
-        # A new store does not know which receipt numbers were given out; only the next Welcome tells. Until then nothing is sold.
-        outlets.forget(connection)
     connection.execute(
         "INSERT INTO facts (name, value) VALUES ('store_epoch', ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
-        (mine,),
+        (str(store_epoch).encode(),),
     )

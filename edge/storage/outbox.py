@@ -1,6 +1,7 @@
 """What the till did and the cloud must learn: operations with dense numbers, kept 30 days after they were acknowledged.
 
-They are kept because a cloud restored from a backup asks again for what it had acknowledged before.
+They are kept because a cloud restored from a backup asks again for what it had acknowledged before. What was not acknowledged is
+never removed.
 """
 
 from __future__ import annotations
@@ -12,9 +13,12 @@ import apsw
 
 from edge.storage import facts
 from edge.storage.columns import blob, text, whole
-from gipos.edge.v1.link_pb2 import Operation
+from gipos.edge.v1.link_pb2 import Operation, ProductEdited
 
 KEEP_MS = 30 * 24 * 3600 * 1000
+KEEP_AT_LEAST = 50_000
+"""So many of the newest are kept when the disk runs short and older ones go before their time."""
+SALE = "sale_recorded"
 BATCH_BYTES = 256 * 1024
 
 
@@ -28,19 +32,47 @@ class Standing:
     """The lowest number still kept; last_op_seq + 1 when there is none."""
     waiting: int
     """Operations not yet acknowledged."""
+    acknowledged_op_seq: int = 0
+    """The highest number the cloud ever acknowledged in this life of the store."""
+    acknowledged_op_id: str = ""
+    """What that was."""
+    oldest_waiting_ms: int = 0
+    """When the oldest that waits was made, milliseconds since 1970; 0 for none."""
+
+
+@dataclass(frozen=True)
+class Unsent:
+    """Sales the cloud does not have."""
+
+    sales: int
+    amount: int
+    """Rupiah."""
 
 
 def append(connection: apsw.Connection, operation: Operation, deltas: Mapping[str, int], now_ms: int) -> int:
     """Stores an operation under the next number, with what it changes of the stock (thousandths by product)."""
     operation.op_seq = facts.advance(connection, facts.LAST_OP_SEQ)
+    kind = operation.WhichOneof("body") or SALE
     connection.execute(
-        "INSERT INTO operations (op_seq, op_id, body, created_at) VALUES (?, ?, ?, ?)",
-        (operation.op_seq, operation.op_id, operation.SerializeToString(), now_ms),
+        "INSERT INTO operations (op_seq, op_id, body, created_at, kind, amount) VALUES (?, ?, ?, ?, ?, ?)",
+        (
+            operation.op_seq,
+            operation.op_id,
+            operation.SerializeToString(),
+            now_ms,
+            kind,
+            operation.sale_recorded.total.amount if kind == SALE else 0,
+        ),
     )
     connection.executemany(
         "INSERT INTO pending_deltas (op_seq, product_id, delta) VALUES (?, ?, ?)",
         [(operation.op_seq, product_id, delta) for product_id, delta in deltas.items()],
     )
+    if kind == "product_edited":
+        connection.execute(
+            "INSERT INTO pending_edits (op_seq, product_id, body) VALUES (?, ?, ?)",
+            (operation.op_seq, operation.product_edited.product.id, operation.product_edited.SerializeToString()),
+        )
     return operation.op_seq
 
 
@@ -48,7 +80,15 @@ def standing(connection: apsw.Connection) -> Standing:
     """Where the outbox stands."""
     last = last_op_seq(connection)
     first = whole(connection.execute("SELECT coalesce(min(op_seq), ?) FROM operations", (last + 1,)).get)
-    return Standing(last_op_seq=last, first_op_seq=first, waiting=waiting(connection))
+    oldest = connection.execute("SELECT created_at FROM operations WHERE acknowledged_at IS NULL ORDER BY op_seq LIMIT 1").get
+    return Standing(
+        last_op_seq=last,
+        first_op_seq=first,
+        waiting=waiting(connection),
+        acknowledged_op_seq=facts.number(connection, facts.ACKNOWLEDGED_SEQ),
+        acknowledged_op_id=facts.text(connection, facts.ACKNOWLEDGED_ID),
+        oldest_waiting_ms=0 if oldest is None else whole(oldest),
+    )
 
 
 def last_op_seq(connection: apsw.Connection) -> int:
@@ -58,7 +98,14 @@ def last_op_seq(connection: apsw.Connection) -> int:
 
 def waiting(connection: apsw.Connection) -> int:
     """How many operations the cloud has not acknowledged."""
-    return whole(connection.execute("SELECT count(*) FROM operations WHERE acknowledged_at IS NULL").get)
+    return whole(connection.execute("SELECT operations FROM unsent").get)
+
+
+def unsent(connection: apsw.Connection) -> Unsent:
+    """The sales that wait, and their worth."""
+    row = connection.execute("SELECT sales, amount FROM unsent").fetchone()
+    assert row is not None
+    return Unsent(whole(row[0]), whole(row[1]))
 
 
 def batch(connection: apsw.Connection, from_op_seq: int, limit: int) -> list[Operation]:
@@ -80,20 +127,67 @@ def batch(connection: apsw.Connection, from_op_seq: int, limit: int) -> list[Ope
 
 
 def settle(connection: apsw.Connection, watermark: int, now_ms: int) -> None:
-    """Takes the cloud's word for what it has: acknowledged up to here, and (after a restore) nothing above."""
-    connection.execute(
-        "UPDATE operations SET acknowledged_at = ? WHERE op_seq <= ? AND acknowledged_at IS NULL", (now_ms, watermark)
-    )
+    """Takes the cloud's word for what it has: acknowledged up to here, and (after a restore) nothing above.
+
+    A cloud that has lost what it had acknowledged has also lost what it acknowledged before a fork; that is sent again, too.
+    """
+    acknowledge(connection, watermark, now_ms)
     connection.execute(
         "UPDATE operations SET acknowledged_at = NULL WHERE op_seq > ? AND acknowledged_at IS NOT NULL", (watermark,)
     )
+    if connection.changes():
+        _revive(connection)
 
 
 def acknowledge(connection: apsw.Connection, watermark: int, now_ms: int) -> None:
-    """Marks operations up to here as stored by the cloud."""
+    """Marks operations up to here as stored by the cloud, and remembers the last of them."""
     connection.execute(
         "UPDATE operations SET acknowledged_at = ? WHERE op_seq <= ? AND acknowledged_at IS NULL", (now_ms, watermark)
     )
+    if watermark > facts.number(connection, facts.ACKNOWLEDGED_SEQ):
+        op_id = connection.execute("SELECT op_id FROM operations WHERE op_seq = ?", (watermark,)).get
+        if op_id is not None:
+            facts.put(connection, facts.ACKNOWLEDGED_SEQ, watermark)
+            facts.put(connection, facts.ACKNOWLEDGED_ID, text(op_id))
+
+
+def begin_epoch(connection: apsw.Connection, epoch: int) -> Standing:
+    """Begins a new life of the store under this number, because another till has lived under this name.
+
+    What waits gets new numbers from 1 and keeps its order, its ids and its receipt numbers. What was acknowledged is kept aside
+    for the rest of its 30 days.
+    """
+    before = facts.number(connection, facts.STORE_EPOCH)
+    connection.execute(
+        "INSERT OR IGNORE INTO past_operations (store_epoch, op_seq, op_id, body, kind, amount, created_at, acknowledged_at)"
+        " SELECT ?, op_seq, op_id, body, kind, amount, created_at, acknowledged_at FROM operations"
+        " WHERE acknowledged_at IS NOT NULL",
+        (before,),
+    )
+    connection.execute("DELETE FROM operations WHERE acknowledged_at IS NOT NULL")
+    moving = [whole(op_seq) for (op_seq,) in connection.execute("SELECT op_seq FROM operations ORDER BY op_seq").fetchall()]
+    # From the bottom up: a new number is never above the old one, so it was freed or never taken.
+    connection.executemany(
+        "UPDATE operations SET op_seq = ? WHERE op_seq = ?", [(fresh, old) for fresh, old in enumerate(moving, 1) if fresh != old]
+    )
+    facts.put(connection, facts.STORE_EPOCH, epoch)
+    facts.put(connection, facts.LAST_OP_SEQ, len(moving))
+    facts.put(connection, facts.ACKNOWLEDGED_SEQ, 0)
+    facts.put(connection, facts.ACKNOWLEDGED_ID, "")
+    return standing(connection)
+
+
+def _revive(connection: apsw.Connection) -> None:
+    """Puts sales of earlier lives at the end of the queue. Their ids tell the cloud which of them it has."""
+    rows = connection.execute(
+        "SELECT op_id, body, amount, created_at FROM past_operations WHERE kind = ? ORDER BY store_epoch, op_seq", (SALE,)
+    ).fetchall()
+    for op_id, body, amount, created_at in rows:
+        connection.execute(
+            "INSERT INTO operations (op_seq, op_id, body, created_at, kind, amount) VALUES (?, ?, ?, ?, ?, ?)",
+            (facts.advance(connection, facts.LAST_OP_SEQ), op_id, body, created_at, SALE, amount),
+        )
+    connection.execute("DELETE FROM past_operations")
 
 
 def quarantine(connection: apsw.Connection, notes: Iterable[tuple[int, str, str]]) -> None:
@@ -121,16 +215,27 @@ def renumber(connection: apsw.Connection, above: int) -> Standing:
     return standing(connection)
 
 
-def prune(connection: apsw.Connection, now_ms: int) -> int:
-    """Removes operations acknowledged more than 30 days ago, only from the low end, and returns how many."""
+def prune(connection: apsw.Connection, now_ms: int, *, pressed: bool = False) -> int:
+    """Removes operations acknowledged more than 30 days ago, only from the low end, and returns how many.
+
+    Args:
+        connection: of store.db.
+        now_ms: milliseconds since 1970.
+        pressed: the disk runs short: of the acknowledged ones only the newest 50,000 are kept, however young the others are.
+    """
     row = connection.execute(
         "SELECT coalesce((SELECT min(op_seq) FROM operations WHERE acknowledged_at IS NULL OR acknowledged_at > ?),"
-        " (SELECT max(op_seq) + 1 FROM operations))",
-        (now_ms - KEEP_MS,),
+        " (SELECT max(op_seq) + 1 FROM operations)),"
+        " coalesce((SELECT min(op_seq) FROM operations WHERE acknowledged_at IS NULL), ?)",
+        (now_ms - KEEP_MS, last_op_seq(connection) + 1),
     ).fetchone()
-    first_kept = row[0] if row else None
+    assert row is not None
+    first_kept, first_waiting = row
+    connection.execute("DELETE FROM past_operations WHERE acknowledged_at <= ?", (now_ms - KEEP_MS,))
     if first_kept is None:
         return 0
+    if pressed:
+        first_kept = min(whole(first_waiting), max(whole(first_kept), last_op_seq(connection) + 1 - KEEP_AT_LEAST))
     connection.execute("DELETE FROM operations WHERE op_seq < ?", (first_kept,))
     return connection.changes()
 
@@ -148,3 +253,26 @@ def quarantined(connection: apsw.Connection) -> list[tuple[int, str, str, str]]:
         " WHERE quarantine_reason IS NOT NULL ORDER BY op_seq DESC LIMIT 100"
     )
     return [(whole(op_seq), text(op_id), text(reason), text(message)) for op_seq, op_id, reason, message in rows]
+
+
+def edits(connection: apsw.Connection, product_id: str, since_ms: int) -> list[tuple[ProductEdited, bool]]:
+    """Changes of a product that the catalogue may not contain yet, oldest first, and whether the cloud has them.
+
+    Those put aside are left out, and those acknowledged before `since_ms`: their effect has come down by then, or was refused.
+    """
+    rows = connection.execute(
+        "SELECT e.body, o.acknowledged_at IS NOT NULL FROM pending_edits e JOIN operations o ON o.op_seq = e.op_seq"
+        " WHERE e.product_id = ? AND o.quarantine_reason IS NULL AND coalesce(o.acknowledged_at, ?2) >= ?2 ORDER BY e.op_seq",
+        (product_id, since_ms),
+    )
+    return [(ProductEdited.FromString(blob(body)), bool(whole(acknowledged))) for body, acknowledged in rows]
+
+
+def edited_products(connection: apsw.Connection, since_ms: int) -> list[str]:
+    """Products with such changes."""
+    rows = connection.execute(
+        "SELECT DISTINCT e.product_id FROM pending_edits e JOIN operations o ON o.op_seq = e.op_seq"
+        " WHERE o.quarantine_reason IS NULL AND coalesce(o.acknowledged_at, ?1) >= ?1",
+        (since_ms,),
+    )
+    return [text(product_id) for (product_id,) in rows]

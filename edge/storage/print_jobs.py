@@ -104,6 +104,15 @@ def interrupt(connection: apsw.Connection, now_ms: int) -> int:
     return connection.changes()
 
 
+def forget_data(connection: apsw.Connection, before_ms: int) -> int:
+    """Drops the bytes of receipts printed (or given up) before this; a copy is composed anew from its sale. Returns how many."""
+    connection.execute(
+        "UPDATE print_jobs SET data = NULL WHERE data IS NOT NULL AND state IN ('printed', 'failed') AND updated_at < ?",
+        (before_ms,),
+    )
+    return connection.changes()
+
+
 def _read(cursor: apsw.Cursor) -> list[PrintRow]:
     return [
         PrintRow(

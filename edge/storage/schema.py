@@ -65,8 +65,68 @@ STORE = (
         WHERE state IN ('queued', 'blocked', 'sending', 'awaiting_confirm');
     CREATE INDEX print_jobs_unknown ON print_jobs (created_at, key) WHERE state = 'unknown';
     """,
+    """
+    ALTER TABLE operations ADD COLUMN kind TEXT NOT NULL DEFAULT 'sale_recorded';
+    ALTER TABLE operations ADD COLUMN amount INTEGER NOT NULL DEFAULT 0;
+
+    CREATE TABLE unsent (
+        one INTEGER PRIMARY KEY CHECK (one = 1),
+        operations INTEGER NOT NULL,
+        sales INTEGER NOT NULL,
+        amount INTEGER NOT NULL
+    ) STRICT;
+    INSERT INTO unsent SELECT 1, count(*), count(*), 0 FROM operations WHERE acknowledged_at IS NULL;
+    CREATE TRIGGER unsent_more AFTER INSERT ON operations WHEN new.acknowledged_at IS NULL BEGIN
+        UPDATE unsent SET operations = operations + 1, sales = sales + (new.kind = 'sale_recorded'), amount = amount + new.amount;
+    END;
+    CREATE TRIGGER unsent_less AFTER DELETE ON operations WHEN old.acknowledged_at IS NULL BEGIN
+        UPDATE unsent SET operations = operations - 1, sales = sales - (old.kind = 'sale_recorded'), amount = amount - old.amount;
+    END;
+    CREATE TRIGGER unsent_other AFTER UPDATE OF acknowledged_at, kind, amount ON operations BEGIN
+        UPDATE unsent SET
+            operations = operations + (new.acknowledged_at IS NULL) - (old.acknowledged_at IS NULL),
+            sales = sales + (new.acknowledged_at IS NULL AND new.kind = 'sale_recorded')
+                - (old.acknowledged_at IS NULL AND old.kind = 'sale_recorded'),
+            amount = amount + iif(new.acknowledged_at IS NULL, new.amount, 0) - iif(old.acknowledged_at IS NULL, old.amount, 0);
+    END;
+
+    CREATE TABLE past_operations (
+        store_epoch INTEGER NOT NULL,
+        op_seq INTEGER NOT NULL,
+        op_id TEXT NOT NULL UNIQUE,
+        body BLOB NOT NULL,
+        kind TEXT NOT NULL,
+        amount INTEGER NOT NULL,
+        created_at INTEGER NOT NULL,
+        acknowledged_at INTEGER NOT NULL,
+        PRIMARY KEY (store_epoch, op_seq)
+    ) STRICT, WITHOUT ROWID;
+
+    CREATE TABLE pending_edits (
+        op_seq INTEGER PRIMARY KEY REFERENCES operations (op_seq) ON DELETE CASCADE ON UPDATE CASCADE,
+        product_id TEXT NOT NULL,
+        body BLOB NOT NULL
+    ) STRICT;
+    CREATE INDEX pending_edits_by_product ON pending_edits (product_id, op_seq);
+
+    CREATE TABLE papers (
+        name TEXT PRIMARY KEY,
+        body BLOB NOT NULL
+    ) STRICT, WITHOUT ROWID;
+
+    CREATE TABLE commands (
+        command_id TEXT PRIMARY KEY,
+        outcome INTEGER NOT NULL DEFAULT 0,
+        message TEXT NOT NULL DEFAULT '',
+        begun_at INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    """,
 )
-"""The till's own file. Times are milliseconds since 1970 by the till's clock, quantities are thousandths."""
+"""The till's own file. Times are milliseconds since 1970 by the till's clock, quantities are thousandths, amounts rupiah.
+
+`amount` of operations made before the second step is 0: no till was in a shop then. `unsent` sums up what waits, so that a
+checkout does not count two hundred thousand rows to learn whether one more is allowed; triggers keep it, whoever writes.
+"""
 
 REPLICA = (
     """

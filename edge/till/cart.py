@@ -1,4 +1,7 @@
-"""The open cart: scan, change, remove, clear. It is kept in store.db, so it is still there after a crash."""
+"""The open cart: scan, change, remove, clear. It is kept in store.db, so it is still there after a crash.
+
+A till whose catalogue is not there yet (a broken replica, a first start) sells by typed name and price.
+"""
 
 from __future__ import annotations
 
@@ -6,21 +9,24 @@ from dataclasses import dataclass
 
 import apsw
 
-from edge.storage import carts, outlets, products
+from edge.storage import carts, lanes, outlets, products
 from edge.storage.carts import CartLine
 from edge.storage.folder import Storage
-from edge.till import sales
-from edge.till.refusals import ProductNotForSale, TillNotReady
-from edge.till.requests import ScanRequest
+from edge.till import edits, sales
+from edge.till.refusals import CatalogueComplete, ProductNotForSale, TillNotReady
+from edge.till.requests import CountRequest, ScanRequest
 from gipos.v1.catalog_pb2 import Product
 from gipos.v1.sales_pb2 import Sale
-from kernel import barcodes, business_days, quantities
+from kernel import barcodes, ids, money, quantities
 from kernel.errors import Invalid, NotFound, Violation
 
 PAYMENT_QR = (
     "is a payment QR (QRIS), not a product code. Scan the barcode on the goods;"
     " a payment QR is for the customer's phone, when paying"
 )
+
+TYPED = "typ"
+"""Begins the ids of products that exist only in one cart: the cloud marks their sales for the owner."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +66,7 @@ class Cart:
         """
         identity = await identify(self._storage)
         lines = await self._storage.store.read(carts.lines)
-        return CartView(sales.preview(lines, identity, business_days.now()), tuple(lines))
+        return CartView(sales.preview(lines, identity, self._storage.clock.now()), tuple(lines))
 
     async def scan(self, request: ScanRequest) -> CartView:
         """Adds a product; scanned again, its quantities add up and its price becomes the present one.
@@ -69,10 +75,12 @@ class Cart:
             Invalid: the code is no product code, or the cart cannot hold so much.
             NotFound: nobody has this code.
             ProductNotForSale: the product is archived or switched off.
+            CatalogueComplete: a price was typed for a till that has its catalogue.
+            StorageFull: the disk is full; nothing is begun that could not be finished.
             TillNotReady: the cloud has never said whose till this is.
         """
         await identify(self._storage)
-        product = await self._find(request)
+        product = await find_product(self._storage, request) if request.price is None else await self._typed(request)
         if not products.is_sellable(product):
             raise ProductNotForSale(
                 f"{product.name} is not for sale: it was switched off or archived in the catalogue.", product_id=product.id
@@ -80,6 +88,8 @@ class Cart:
 
         def add(connection: apsw.Connection) -> None:
             lines = carts.lines(connection)
+            if not lines:
+                self._storage.space.check_beginning()
             before = next((line.quantity for line in lines if line.product.id == product.id), None)
             if before is None and len(lines) >= sales.MAX_LINES:
                 raise Invalid([Violation("barcode", "TOO_MANY", f"does not fit: a sale has at most {sales.MAX_LINES} lines")])
@@ -120,21 +130,43 @@ class Cart:
         await self._storage.store.write(carts.clear)
         return await self.view()
 
-    async def _find(self, request: ScanRequest) -> Product:
-        if request.product_id:
-            product = await self._storage.replica.read(lambda connection: products.find(connection, request.product_id))
-            if product is None:
-                raise NotFound(f"There is no product {request.product_id}.", product_id=request.product_id)
-            return product
-        if request.barcode.startswith(barcodes.QRIS_PREFIX):
-            raise Invalid([Violation("barcode", "PAYMENT_QR", PAYMENT_QR)])
-        product = await self._storage.replica.read(lambda connection: products.find_by_barcode(connection, request.barcode))
-        if product is not None:
-            return product
-        problem = barcodes.problem(request.barcode)
-        if problem is not None:
-            raise Invalid([Violation("barcode", "INVALID_BARCODE", problem)])
-        raise NotFound(f"No product for sale has the barcode {request.barcode}.", barcode=request.barcode)
+    async def _typed(self, request: ScanRequest) -> Product:
+        place = await self._storage.replica.read(lambda connection: lanes.position(connection, lanes.TENANT_LANE))
+        if place is not None:
+            raise CatalogueComplete(
+                "Harga hanya bisa diketik selama katalog belum lengkap. Pindai barang atau cari namanya."
+                " / A price can only be typed while the catalogue is incomplete. Scan the goods or search by name."
+            )
+        product = Product(id=ids.new_id(TYPED), name=request.name, price=money.rupiah(request.price or 0), unit="pcs")
+        if request.barcode:
+            product.barcodes.append(request.barcode)
+        return product
+
+
+async def find_product(storage: Storage, request: ScanRequest | CountRequest) -> Product:
+    """The product a request names, with this till's own changes.
+
+    Raises:
+        Invalid: the code is no product code.
+        NotFound: nobody has this code, or there is no such product.
+    """
+    if request.product_id:
+        product = await storage.replica.read(lambda connection: products.find(connection, request.product_id))
+        if product is None:
+            raise NotFound(f"There is no product {request.product_id}.", product_id=request.product_id)
+        return (await edits.overlaid(storage, [product]))[0]
+    if request.barcode.startswith(barcodes.QRIS_PREFIX):
+        raise Invalid([Violation("barcode", "PAYMENT_QR", PAYMENT_QR)])
+    product = await storage.replica.read(lambda connection: products.find_by_barcode(connection, request.barcode))
+    if product is not None:
+        return (await edits.overlaid(storage, [product]))[0]
+    product = await edits.find_by_barcode(storage, request.barcode)
+    if product is not None:
+        return product
+    problem = barcodes.problem(request.barcode)
+    if problem is not None:
+        raise Invalid([Violation("barcode", "INVALID_BARCODE", problem)])
+    raise NotFound(f"No product for sale has the barcode {request.barcode}.", barcode=request.barcode)
 
 
 def _put(connection: apsw.Connection, line: CartLine) -> None:

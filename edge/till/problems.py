@@ -24,6 +24,7 @@ STATUS: dict[int, int] = {
     code_pb2.ABORTED: 409,
     code_pb2.ALREADY_EXISTS: 409,
     code_pb2.FAILED_PRECONDITION: 409,
+    code_pb2.RESOURCE_EXHAUSTED: 429,
     code_pb2.UNAVAILABLE: 503,
 }
 """HTTP status by google.rpc.Code; anything else is a fault of ours."""
@@ -85,6 +86,16 @@ async def of_route(request: Request, error: Exception) -> Response:
 async def of_full_disk(request: Request, error: Exception) -> Response:
     """The disk is full; nothing was changed."""
     return problem(request, HTTPStatus.INSUFFICIENT_STORAGE, "STORAGE_FULL", str(error))
+
+
+async def of_damage(request: Request, error: Exception) -> Response:
+    """A file of the till is broken and is being mended."""
+    _log.error("request_met_damage", request_id=request.state.request_id, path=request.url.path, error=repr(error))
+    text = (
+        "Berkas tablet rusak dan sedang dipulihkan; tidak ada yang dijual. Coba lagi sebentar lagi."
+        " / A file of this tablet is damaged and is being restored; nothing was sold. Try again in a moment."
+    )
+    return problem(request, HTTPStatus.SERVICE_UNAVAILABLE, "STORAGE_DAMAGED", text)
 
 
 async def of_fault(request: Request, error: Exception) -> Response:

@@ -13,25 +13,28 @@ import apsw
 import structlog
 
 from edge.hardware.printers import receipt
-from edge.hardware.printers.jobs import RECEIPT, SETTLED, JobState, PrintJob
+from edge.hardware.printers.escpos import DRAWER_PULSE, EscPos
+from edge.hardware.printers.jobs import DRAWER, RECEIPT, SETTLED, JobState, PrintJob
 from edge.hardware.printers.printer import Printer
 from edge.hardware.printers.status import Problem
+from edge.hardware.printers.transliteration import transliterate
 from edge.hardware.transports import open_device
 from edge.storage import outlets, print_jobs
 from edge.storage import sales as stored_sales
 from edge.storage.folder import Storage
 from edge.storage.print_jobs import PrintRow
 from edge.till.refusals import PrinterMissing, PrintNotUnknown
-from edge.till.sales import time_zone
+from edge.till.sales import FALLBACK_TIME_ZONE, time_zone
 from gipos.v1.accounts_pb2 import Outlet
 from gipos.v1.sales_pb2 import Sale
-from kernel import pricing
+from kernel import business_days, ids, pricing
 from kernel.errors import NotFound
 
 _log = structlog.get_logger(__name__)
 
 NO_PRINTER = "no_printer"
 """The problem of receipts made by a till without a printer."""
+NO_PRINTER_TEXT = "This till has no printer. Start it with --printer, for example tcp://192.168.1.50:9100."
 
 
 class OutletUnknown(LookupError):
@@ -237,7 +240,7 @@ class Receipts:
             PrinterMissing: the till has no printer.
         """
         if self._printer is None:
-            raise PrinterMissing("This till has no printer. Start it with --printer, for example tcp://192.168.1.50:9100.")
+            raise PrinterMissing(NO_PRINTER_TEXT)
         now_ms = self._storage.clock()
 
         def make(connection: apsw.Connection) -> PrintRow:
@@ -253,6 +256,40 @@ class Receipts:
         await self.take_up(row.key)
         return row
 
+    async def open_drawer(self) -> PrintRow:
+        """Opens the cash drawer, at once or not at all.
+
+        Raises:
+            PrinterMissing: the till has no printer to open it with.
+        """
+        return await self._print_alone("drw", DRAWER, DRAWER_PULSE)
+
+    async def test_print(self) -> PrintRow:
+        """Prints a page that shows that the printer works.
+
+        Raises:
+            PrinterMissing: the till has no printer.
+        """
+        identity = await self._storage.replica.read(outlets.find)
+        name = f"{identity.outlet.name} / {identity.till.name}" if identity is not None else ""
+        now = business_days.local_time(
+            self._storage.clock.now(), time_zone(identity) if identity is not None else FALLBACK_TIME_ZONE
+        )
+        page = EscPos().init().align("left")
+        for line in ("TES CETAK / TEST PRINT", name, f"{now:%d-%m-%Y %H.%M}", "ABCDEFGHIJKLMNOPQRSTUVWXYZ 0123456789"):
+            page.text(transliterate(line, "cp437")[0]).line()
+        return await self._print_alone("tst", RECEIPT, bytes(page.feed(4)))
+
+    async def _print_alone(self, prefix: str, kind: str, data: bytes) -> PrintRow:
+        """Prints something that belongs to no sale."""
+        if self._printer is None:
+            raise PrinterMissing(NO_PRINTER_TEXT)
+        key = ids.new_id(prefix)
+        row = PrintRow(key, key, 1, kind, JobState.QUEUED.value, self._storage.clock(), data=data)
+        await self._storage.store.write(lambda connection: print_jobs.insert(connection, row))
+        await self.take_up(key)
+        return row
+
     async def resolve(self, key: str, *, printed: bool) -> PrintRow:
         """Takes a person's word for whether an unknown receipt came out.
 
@@ -265,7 +302,7 @@ class Receipts:
         if row.state != JobState.UNKNOWN.value:
             raise PrintNotUnknown(f"Receipt {key} is {row.state}; there is nothing to decide.", key=key)
         if self._printer is None:
-            raise PrinterMissing("This till has no printer. Start it with --printer, for example tcp://192.168.1.50:9100.")
+            raise PrinterMissing(NO_PRINTER_TEXT)
         await self._printer.resolve(key, printed=printed)
         return await self.find(key)
 

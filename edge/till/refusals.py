@@ -40,3 +40,38 @@ class PrinterMissing(GiposError):
 
     code = code_pb2.FAILED_PRECONDITION
     reason = "PRINTER_MISSING"
+
+
+class OfflineLimitReached(GiposError):
+    """The owner's rules do not let this till make this sale without the cloud."""
+
+    code = code_pb2.FAILED_PRECONDITION
+    reason = "OFFLINE_LIMIT_REACHED"
+
+
+class OverrideNotPossible(GiposError):
+    """There is no PIN that lifts the offline limits."""
+
+    code = code_pb2.FAILED_PRECONDITION
+    reason = "OVERRIDE_NOT_POSSIBLE"
+
+
+class PinWrong(GiposError):
+    """It is no supervisor's PIN."""
+
+    code = code_pb2.PERMISSION_DENIED
+    reason = "PIN_WRONG"
+
+
+class PinLocked(GiposError):
+    """Too many wrong PINs were tried."""
+
+    code = code_pb2.RESOURCE_EXHAUSTED
+    reason = "PIN_LOCKED"
+
+
+class CatalogueComplete(GiposError):
+    """A price may only be typed while the till has no complete catalogue."""
+
+    code = code_pb2.FAILED_PRECONDITION
+    reason = "CATALOGUE_COMPLETE"

@@ -6,22 +6,48 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from kernel import money, quantities
+from kernel import barcodes, money, quantities
 from kernel.errors import Invalid, Violation
 
 MAX_TENDERS = 20
 MAX_DISCOUNTS = 20
+MAX_BARCODES = 20
 MAX_TEXT = 200
 
 
 @dataclass(frozen=True)
 class ScanRequest:
-    """A barcode, or a product picked by hand, and how much of it."""
+    """A barcode, or a product picked by hand, or a name and a price typed by hand, and how much of it."""
 
     barcode: str
     product_id: str
     quantity: int
     """Thousandths, above 0."""
+    name: str = ""
+    price: int | None = None
+    """Rupiah, typed because the catalogue does not have the product. None: the catalogue's."""
+
+
+@dataclass(frozen=True)
+class CountRequest:
+    """Somebody counted a shelf."""
+
+    barcode: str
+    product_id: str
+    counted: int
+    """Thousandths, 0 or more."""
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class EditRequest:
+    """New values of some fields of a product; None where nothing changes."""
+
+    name: str | None = None
+    price: int | None = None
+    """Rupiah."""
+    barcodes: tuple[str, ...] | None = None
+    active: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -88,7 +114,7 @@ class _Reader:
             return False
         return value
 
-    def quantity(self, name: str, default: int | None = None) -> int:
+    def quantity(self, name: str, default: int | None = None, *, least: int = 1) -> int:
         value = self.body.get(name)
         if value is None and default is not None:
             return default
@@ -103,8 +129,8 @@ class _Reader:
         except ValueError as error:
             self.wrong(name, "INVALID_QUANTITY", str(error))
             return 1
-        if parsed <= 0:
-            self.wrong(name, "OUT_OF_RANGE", "must be above 0")
+        if parsed < least:
+            self.wrong(name, "OUT_OF_RANGE", "must be above 0" if least else "must not be negative")
             return 1
         return parsed
 
@@ -145,6 +171,21 @@ class _Reader:
                 self.wrong(f"{name}[{index}]", "INVALID_TYPE", "must be an object")
         return readers
 
+    def codes(self, name: str) -> tuple[str, ...]:
+        """Barcodes, each of which must be one."""
+        value = self.body.get(name)
+        if not isinstance(value, list) or not all(isinstance(code, str) for code in value):
+            self.wrong(name, "INVALID_TYPE", "must be a list of texts")
+            return ()
+        if len(value) > MAX_BARCODES:
+            self.wrong(name, "TOO_MANY", f"must have at most {MAX_BARCODES} entries")
+            return ()
+        for index, code in enumerate(value):
+            problem = barcodes.problem(code)
+            if problem is not None:
+                self.wrong(f"{name}[{index}]", "INVALID_BARCODE", problem)
+        return tuple(value)
+
     def finish(self) -> None:
         if self.violations:
             raise Invalid(self.violations)
@@ -157,17 +198,78 @@ def scan(body: Mapping[str, Any]) -> ScanRequest:
         Invalid: with every violation.
     """
     reader = _Reader(body)
-    reader.only(("barcode", "product_id", "quantity"))
+    reader.only(("barcode", "product_id", "quantity", "name", "price"))
     # A QRIS code has up to 500 characters; it must get its own explanation and not be called too long.
     request = ScanRequest(
         barcode=reader.text("barcode", limit=1000),
         product_id=reader.text("product_id"),
         quantity=reader.quantity("quantity", default=1000),
+        name=reader.text("name"),
+        price=reader.amount("price") if "price" in body else None,
     )
-    if not reader.violations and bool(request.barcode) == bool(request.product_id):
-        reader.wrong("barcode", "REQUIRED", "must be given (or product_id, for goods without a barcode)")
+    if not reader.violations:
+        if request.price is not None:
+            if not request.name or request.product_id:
+                reader.wrong("name", "REQUIRED", "must be given with a typed price, and no product_id")
+        elif request.name:
+            reader.wrong("price", "REQUIRED", "must be given with a typed name")
+        elif bool(request.barcode) == bool(request.product_id):
+            reader.wrong("barcode", "REQUIRED", "must be given (or product_id, for goods without a barcode)")
     reader.finish()
     return request
+
+
+def count(body: Mapping[str, Any]) -> CountRequest:
+    """Reads {"barcode" or "product_id", "counted", "note"?}.
+
+    Raises:
+        Invalid: with every violation.
+    """
+    reader = _Reader(body)
+    reader.only(("barcode", "product_id", "counted", "note"))
+    request = CountRequest(
+        barcode=reader.text("barcode", limit=1000),
+        product_id=reader.text("product_id"),
+        counted=reader.quantity("counted", least=0),
+        note=reader.text("note"),
+    )
+    if not reader.violations and bool(request.barcode) == bool(request.product_id):
+        reader.wrong("barcode", "REQUIRED", "must be given (or product_id)")
+    reader.finish()
+    return request
+
+
+def edit(body: Mapping[str, Any]) -> EditRequest:
+    """Reads {"name"?, "price"?, "barcodes"?, "active"?}, at least one of them.
+
+    Raises:
+        Invalid: with every violation.
+    """
+    reader = _Reader(body)
+    reader.only(("name", "price", "barcodes", "active"))
+    if not body:
+        reader.wrong("name", "REQUIRED", "must be given (or price, barcodes or active)")
+    request = EditRequest(
+        name=reader.text("name", required=True) if "name" in body else None,
+        price=reader.amount("price") if "price" in body else None,
+        barcodes=reader.codes("barcodes") if "barcodes" in body else None,
+        active=reader.flag("active") if "active" in body else None,
+    )
+    reader.finish()
+    return request
+
+
+def pin(body: Mapping[str, Any]) -> str:
+    """Reads {"pin"}.
+
+    Raises:
+        Invalid: with every violation.
+    """
+    reader = _Reader(body)
+    reader.only(("pin",))
+    given = reader.text("pin", required=True, limit=64)
+    reader.finish()
+    return given
 
 
 def quantity(body: Mapping[str, Any]) -> int:

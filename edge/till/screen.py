@@ -18,15 +18,16 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from edge.link.client import LinkClient
-from edge.storage import facts, lanes, outbox, outlets, print_jobs, products
+from edge.storage import facts, lanes, outbox, outlets, print_jobs, products, recovery
 from edge.storage import sales as stored_sales
-from edge.storage.database import StorageFull
+from edge.storage.database import DAMAGE, StorageFull
 from edge.storage.folder import Storage
-from edge.till import bodies, problems, requests, stock, views
+from edge.till import bodies, edits, limits, notices, problems, requests, shelves, stock, views
 from edge.till.cart import Cart
 from edge.till.checkout import Checkout
 from edge.till.doors import LoopbackOnly
 from edge.till.receipts import Receipts
+from edge.till.supervisors import Supervisors
 from kernel import protojson
 from kernel.errors import GiposError, NotFound
 
@@ -43,6 +44,7 @@ class Screen:
     receipts: Receipts
     cart: Cart
     checkout: Checkout
+    supervisors: Supervisors
 
     async def healthz(self, _: Request) -> Response:
         """Whether the program answers."""
@@ -53,11 +55,21 @@ class Screen:
         identity, places, count = await self.storage.replica.read(
             lambda connection: (outlets.find(connection), lanes.positions(connection), products.count(connection))
         )
-        waiting, unknown, aside = await self.storage.store.read(
-            lambda connection: (outbox.waiting(connection), print_jobs.unknown(connection), outbox.quarantined(connection))
+        standing, unsent, unknown, aside = await self.storage.store.read(
+            lambda connection: (
+                outbox.standing(connection),
+                outbox.unsent(connection),
+                print_jobs.unknown(connection),
+                outbox.quarantined(connection),
+            )
         )
         shown: dict[str, Any] = {
-            "link": views.link(self.link.status, waiting),
+            "link": views.link(self.link.status, standing.waiting),
+            "warnings": await self.warnings(),
+            "unsent": views.unsent(unsent, standing, self.storage.folder),
+            "clock": views.clock(self.storage.clock.reading()),
+            "disk": {"room": self.storage.space.room().value, "free_bytes": self.storage.space.free()},
+            "offline_rules": views.rules(self.storage.rules),
             "printer": {**self.receipts.printer_state(), "unknown": [views.receipt(job) for job in unknown]},
             "products_count": count,
             "positions": views.positions(places),
@@ -72,6 +84,21 @@ class Screen:
             shown["till"] = protojson.to_dict(identity.till)
             shown["cart"] = views.cart(await self.cart.view())
         return _json(shown)
+
+    async def warnings(self) -> list[dict[str, Any]]:
+        """What the cashier should be told now."""
+        storage = self.storage
+        found = limits.warnings(storage.rules, await self.checkout.standing())
+        place = await storage.replica.read(lambda connection: lanes.position(connection, lanes.TENANT_LANE))
+        return notices.warnings(
+            found,
+            room=storage.space.room(),
+            free=storage.space.free(),
+            clock=storage.clock.reading().state,
+            recovery=await storage.store.read(recovery.last),
+            now_ms=storage.clock(),
+            catalogue_complete=place is not None,
+        )
 
     async def scan(self, request: Request) -> Response:
         """Adds a product to the cart."""
@@ -105,6 +132,7 @@ class Screen:
                 "change": done.sale.change.amount,
                 "receipt": views.receipt(job),
                 "repeated": done.repeated,
+                "warnings": await self.warnings(),
             }
         )
 
@@ -117,7 +145,24 @@ class Screen:
             found = [] if one is None else [one]
         else:
             found = await self.storage.replica.read(lambda connection: products.search(connection, words, limit))
-        return _json({"products": [views.product(product) for product in found]})
+        return _json({"products": [views.product(product) for product in await edits.overlaid(self.storage, found)]})
+
+    async def edit_product(self, request: Request) -> Response:
+        """Changes a product here and, once the cloud agrees, everywhere."""
+        change = requests.edit(await bodies.read_object(request))
+        shown = views.product(await edits.edit(self.storage, request.path_params["product_id"], change))
+        self.link.wake()
+        return _json(shown)
+
+    async def count(self, request: Request) -> Response:
+        """Records how many there are of a product."""
+        shown = await shelves.count(self.storage, requests.count(await bodies.read_object(request)))
+        self.link.wake()
+        return _json(views.stock(shown))
+
+    async def permit(self, request: Request) -> Response:
+        """Lifts the offline limits for some minutes, with a supervisor's PIN."""
+        return _json({"minutes": await self.supervisors.permit(requests.pin(await bodies.read_object(request)))})
 
     async def show_stock(self, request: Request) -> Response:
         """The stock of a product, own sales included."""
@@ -171,6 +216,11 @@ class Screen:
         self.link.switch(enabled=enabled)
         return await self.show_link(request)
 
+    async def of_damage(self, request: Request, error: Exception) -> Response:
+        """A file is broken: the till's program starts anew, mends it, and is back in a moment."""
+        self.storage.distrust()
+        return await problems.of_damage(request, error)
+
     def app(self) -> ASGIApp:
         """The ASGI application. The doors stand outside of everything, so that also a fault of ours carries its request id."""
         routes = [
@@ -182,7 +232,10 @@ class Screen:
             Route("/cart/lines/{product_id}", self.change_line, methods=["PATCH"]),
             Route("/cart/lines/{product_id}", self.remove_line, methods=["DELETE"]),
             Route("/checkout", self.check_out, methods=["POST"]),
+            Route("/override", self.permit, methods=["POST"]),
+            Route("/count", self.count, methods=["POST"]),
             Route("/products", self.list_products, methods=["GET"]),
+            Route("/products/{product_id}", self.edit_product, methods=["POST"]),
             Route("/stock/{product_id}", self.show_stock, methods=["GET"]),
             Route("/sales", self.list_sales, methods=["GET"]),
             Route("/sales/{sale_id}:reprint", self.reprint, methods=["POST"]),
@@ -199,6 +252,7 @@ class Screen:
                 problems.BodyRefused: problems.of_body,
                 HTTPException: problems.of_route,
                 StorageFull: problems.of_full_disk,
+                **dict.fromkeys(DAMAGE, self.of_damage),
                 Exception: problems.of_fault,
             },
         )

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import shlex
+from pathlib import Path
 from typing import Any
 
 from edge.link.status import LinkStatus
+from edge.storage.clocks import moment
 from edge.storage.lanes import Position
+from edge.storage.outbox import Standing, Unsent
+from edge.storage.policies import Rules
 from edge.storage.print_jobs import PrintRow
 from edge.storage.sales import RecordedSale
+from edge.storage.times import Reading
 from edge.till.cart import CartView
 from edge.till.stock import ShownStock
+from gipos.edge.v1.link_pb2 import ClockState
 from gipos.v1.catalog_pb2 import Product
 from kernel import protojson, quantities
 
@@ -73,3 +80,42 @@ def positions(places: dict[str, Position]) -> list[dict[str, Any]]:
         {"lane": lane, "epoch": place.epoch, "seq": place.seq, "op_watermark": place.op_watermark}
         for lane, place in sorted(places.items())
     ]
+
+
+def clock(reading: Reading) -> dict[str, Any]:
+    """What time the till believes it is, and how sure it is."""
+    return {
+        "time": _time(reading.now_ms),
+        "state": ClockState.Name(reading.state).removeprefix("CLOCK_STATE_").lower(),
+        "offset_ms": reading.offset_ms,
+        "uncertainty_ms": reading.uncertainty_ms,
+    }
+
+
+def unsent(sales: Unsent, standing: Standing, folder: Path) -> dict[str, Any]:
+    """What only this tablet has, and how to carry it out of it before anything is wiped."""
+    shown: dict[str, Any] = {
+        "operations": standing.waiting,
+        "sales": sales.sales,
+        "amount": sales.amount,
+        "export_command": f"python -m edge export --data {shlex.quote(str(folder))} --to penjualan.jsonl",
+    }
+    if standing.oldest_waiting_ms:
+        shown["oldest_time"] = _time(standing.oldest_waiting_ms)
+    return shown
+
+
+def rules(found: Rules) -> dict[str, Any]:
+    """What the owner allows without the cloud; 0 is no limit. Never the hashes of the PINs."""
+    return {
+        "version": found.version,
+        "longest_hours": found.longest_hours,
+        "most_sales": found.most_sales,
+        "most_amount": found.most_amount,
+        "tenders": sorted(found.tenders),
+        "override_minutes": found.override_minutes if found.supervisor_pins else 0,
+    }
+
+
+def _time(ms: int) -> str:
+    return moment(ms).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -12,7 +12,10 @@ import pytest
 from grpc import aio
 
 from edge.storage import lanes, outlets
+from edge.storage.clocks import Clock
 from edge.storage.folder import Storage
+from edge.storage.space import Budget, Space
+from edge.storage.times import Now
 from gipos.edge.v1.link_pb2 import (
     Change,
     Changes,
@@ -87,6 +90,10 @@ class Cloud(EdgeLinkServiceServicer):
         self.last_sale_number = ""
         self.acknowledges = True
         self.pings = 0
+        self.results: list[Any] = []
+        self.disputes: list[Any] = []
+        self.capabilities: list[str] = []
+        """None of them: a cloud of the first version."""
         self.silent = False
         self.heartbeat_seconds = 1
         self.reconnect_window_ms = 200
@@ -147,6 +154,7 @@ class Cloud(EdgeLinkServiceServicer):
             outlet=an_outlet(),
             till=self.till,
             credit=2,
+            capabilities=self.capabilities,
             last_sale_number=self.last_sale_number,
         )
         await context.write(LinkResponse(welcome=welcome))
@@ -228,6 +236,10 @@ class Cloud(EdgeLinkServiceServicer):
                 return self._store(frame)
             case "applied":
                 self.applied.append((frame.applied.lane, frame.applied.upto))
+            case "not_applied":
+                self.disputes.append(frame.not_applied)
+            case "command_result":
+                self.results.append(frame.command_result)
             case "ping":
                 self.pings += 1
                 return LinkResponse(progress=Progress())
@@ -289,10 +301,46 @@ def identity() -> outlets.Identity:
     return outlets.Identity(tenant_id="ten_1", outlet=an_outlet(), till=a_till())
 
 
+class Hands:
+    """A tablet's clocks in a test's hands: the wall clock, the ticks since the start, and which start it was."""
+
+    def __init__(self) -> None:
+        self.wall_ms = 1_790_000_000_000
+        self.ticks_ms = 50_000
+        self.boot_id = "boot-1"
+
+    def __call__(self) -> Now:
+        return Now(self.wall_ms, self.ticks_ms, self.boot_id)
+
+    def pass_ms(self, duration_ms: int) -> None:
+        """Time goes by while the tablet is on."""
+        self.wall_ms += duration_ms
+        self.ticks_ms += duration_ms
+
+    def reboot(self, off_ms: int = 0) -> None:
+        """The tablet was off for so long. Its wall clock goes on, as long as nobody sets it."""
+        self.wall_ms += off_ms
+        self.ticks_ms = 20_000
+        self.boot_id += "+"
+
+
 @pytest.fixture
-def storage(tmp_path: Path) -> Iterator[Storage]:
+def hands() -> Hands:
+    """The clocks of `storage`, to be set by the test."""
+    return Hands()
+
+
+@pytest.fixture
+def budget() -> Budget:
+    """A small reserve, so that a hundred tests do not fill the disk."""
+    return Budget(reserve=64 * 1024)
+
+
+@pytest.fixture
+def storage(tmp_path: Path, hands: Hands, budget: Budget) -> Iterator[Storage]:
     """A till's empty files."""
-    storage = Storage.open(tmp_path / "till")
+    folder = tmp_path / "till"
+    storage = Storage.open(folder, Clock(hands), space=Space(folder, budget))
     yield storage
     storage.close()
 

@@ -11,8 +11,9 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from edge.link.orders import StreamOver, carry_out, new_session
-from edge.link.session import Reconnect, Session
+from edge.link.effects import StreamOver, carry_out, new_session
+from edge.link.orders import Reconnect
+from edge.link.session import Session
 from edge.storage import lanes, outbox
 from edge.storage.folder import Storage
 from edge.till import stock
@@ -72,8 +73,8 @@ class World:
         while (want := self.session.wanted()) is not None:
             batch = await self.storage.store.read(lambda connection: outbox.batch(connection, want[0], want[1]))
             await self.obey(self.session.upload(batch))
-        while self.session.outgoing:
-            self.up.append(self.session.outgoing.popleft())
+        self.up.extend(self.session.outgoing)
+        self.session.outgoing.clear()
 
     async def obey(self, orders: Any) -> None:
         for order in orders:

@@ -9,23 +9,60 @@ import apsw
 import pytest
 
 from edge.storage import facts, lanes, outbox, outlets, print_jobs, schema
-from edge.storage.database import Database, StorageUnusable
+from edge.storage.clocks import Clock
+from edge.storage.database import Database, StorageUnusable, check_library
 from edge.storage.folder import Storage
 from edge.storage.print_jobs import PrintRow
-from gipos.edge.v1.link_pb2 import Changes
+from edge.storage.times import EARLIEST_MS, Now
+from gipos.edge.v1.link_pb2 import SnapshotPart
+
+
+def at(wall_ms: int) -> Clock:
+    """A clock that stands still."""
+    return Clock(lambda: Now(EARLIEST_MS + wall_ms, 0, "boot"))
 
 
 def test_the_library_is_one_without_the_wal_reset_bug() -> None:
-    assert tuple(int(part) for part in apsw.sqlite_lib_version().split(".")) >= (3, 51, 3)
+    check_library(apsw.sqlite_lib_version())
+
+
+@pytest.mark.parametrize(
+    ("version", "is_good"),
+    [
+        ("3.51.3", True),
+        ("3.52.0", True),
+        ("4.0.0", True),
+        ("3.51.2", False),
+        ("3.7.0", False),
+        ("3.40.1", False),
+        ("?", False),
+        ("", False),
+    ],
+)
+def test_a_library_that_can_damage_sales_is_refused_at_the_start(version: str, is_good: bool) -> None:
+    if is_good:
+        check_library(version)
+    else:
+        with pytest.raises(StorageUnusable, match=r"before 3\.51\.3 can damage sales"):
+            check_library(version)
 
 
 async def test_both_files_are_opened_as_decided(storage: Storage) -> None:
     def pragmas(connection: Any) -> dict[str, object]:
-        names = ("journal_mode", "synchronous", "foreign_keys", "wal_autocheckpoint", "journal_size_limit", "busy_timeout")
+        names = (
+            "journal_mode",
+            "synchronous",
+            "foreign_keys",
+            "wal_autocheckpoint",
+            "journal_size_limit",
+            "busy_timeout",
+            "mmap_size",
+        )
         return {name: connection.pragma(name) for name in names}
 
     common = {"journal_mode": "wal", "foreign_keys": 1, "wal_autocheckpoint": 1000}
     common |= {"journal_size_limit": 16 * 1024 * 1024, "busy_timeout": 5000}
+    common |= {"mmap_size": 0}
     assert await storage.store.read(pragmas) == {**common, "synchronous": 2}
     assert await storage.replica.read(pragmas) == {**common, "synchronous": 1}
 
@@ -89,37 +126,14 @@ def test_a_migration_that_fails_leaves_the_version_before_it(tmp_path: Path) -> 
     assert tables == [("a",)]
 
 
-def spoil(path: Path) -> None:
-    """Overwrites pages in the middle, which only a check can find."""
-    content = bytearray(path.read_bytes())
-    for page in range(2, len(content) // 4096):
-        content[page * 4096 : page * 4096 + 512] = os.urandom(512)
-    path.write_bytes(content)
-
-
-@pytest.mark.parametrize("name", ["store.db", "replica.db"])
-def test_after_an_unclean_end_damage_is_found(tmp_path: Path, name: str) -> None:
-    Storage.open(tmp_path).close()
-    spoil(tmp_path / name)
-    (tmp_path / "daemon.lock").write_text("4711\n")
-    if name == "store.db":
-        before = (tmp_path / name).read_bytes()
-        with pytest.raises(StorageUnusable, match=r"store\.db is damaged"):
-            Storage.open(tmp_path)
-        assert (tmp_path / name).read_bytes() == before, "what may hold sales is not touched"
-    else:
-        Storage.open(tmp_path).close()
-        assert len(list(tmp_path.glob("replica.db.broken-*"))) == 1
-
-
 def test_a_new_store_beside_an_old_replica_forgets_what_was_said_of_the_old_stores_operations(tmp_path: Path) -> None:
-    first = Storage.open(tmp_path, clock=lambda: 1000)
-    frame = Changes(lane="out_1", epoch=1, upto_inclusive=3, op_watermark=9)
-    first.replica.write_and_wait(lambda connection: lanes.apply(connection, frame))
+    first = Storage.open(tmp_path, at(1000))
+    part = SnapshotPart(lane="out_1", epoch=1, seq=3, last=True, op_watermark=9)
+    first.replica.write_and_wait(lambda connection: lanes.activate(connection, part))
     first.close()
     for file in tmp_path.glob("store.db*"):
         file.unlink()
-    second = Storage.open(tmp_path, clock=lambda: 2000)
+    second = Storage.open(tmp_path, at(2000))
     assert second.store_epoch > first.store_epoch
     place = second.replica.write_and_wait(lambda connection: lanes.position(connection, "out_1"))
     assert place == lanes.Position(epoch=1, seq=3, op_watermark=0)
@@ -129,15 +143,15 @@ def test_a_new_store_beside_an_old_replica_forgets_what_was_said_of_the_old_stor
 def test_a_new_store_beside_an_old_replica_waits_for_the_cloud_before_it_sells(
     tmp_path: Path, identity: outlets.Identity
 ) -> None:
-    first = Storage.open(tmp_path, clock=lambda: 1000)
+    first = Storage.open(tmp_path, at(1000))
     first.replica.write_and_wait(lambda connection: outlets.put(connection, identity))
     first.close()
-    same = Storage.open(tmp_path, clock=lambda: 1500)
+    same = Storage.open(tmp_path, at(1500))
     assert same.replica.write_and_wait(outlets.find) == identity
     same.close()
     for file in tmp_path.glob("store.db*"):
         file.unlink()
-    second = Storage.open(tmp_path, clock=lambda: 2000)
+    second = Storage.open(tmp_path, at(2000))
     assert second.replica.write_and_wait(outlets.find) is None, "it would give receipt numbers out twice"
     second.close()
 

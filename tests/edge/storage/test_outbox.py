@@ -1,12 +1,21 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import apsw
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from edge.storage import facts, outbox
+from edge.storage import facts, outbox, schema
+from edge.storage.database import Database
 from edge.storage.folder import Storage
-from gipos.edge.v1.link_pb2 import Operation
+from edge.storage.space import Budget
+from gipos.edge.v1.link_pb2 import Operation, StockCounted
+from gipos.v1.sales_pb2 import Sale
+from kernel.ids import new_id
+from kernel.money import rupiah
 
 DAY_MS = 24 * 3600 * 1000
 
@@ -24,6 +33,11 @@ async def batch(storage: Storage, start: int, limit: int = 200) -> list[tuple[in
 
 async def standing(storage: Storage) -> outbox.Standing:
     return await storage.store.read(outbox.standing)
+
+
+async def numbers(storage: Storage) -> tuple[int, int, int]:
+    now = await standing(storage)
+    return now.last_op_seq, now.first_op_seq, now.waiting
 
 
 async def pending(storage: Storage, watermark: int) -> int:
@@ -72,11 +86,11 @@ async def test_only_what_was_acknowledged_long_ago_is_forgotten_and_only_from_th
     await storage.store.write(lambda connection: outbox.acknowledge(connection, 2, 0))
     assert await storage.store.write(lambda connection: outbox.prune(connection, 30 * DAY_MS - 1)) == 0
     assert await storage.store.write(lambda connection: outbox.prune(connection, 31 * DAY_MS)) == 2
-    assert await standing(storage) == outbox.Standing(last_op_seq=3, first_op_seq=3, waiting=1)
+    assert (await numbers(storage)) == (3, 3, 1)
     assert await append(storage, "d") == 4
     await storage.store.write(lambda connection: outbox.acknowledge(connection, 4, 0))
     assert await storage.store.write(lambda connection: outbox.prune(connection, 31 * DAY_MS)) == 2
-    assert await standing(storage) == outbox.Standing(last_op_seq=4, first_op_seq=5, waiting=0)
+    assert (await numbers(storage)) == (4, 5, 0)
     assert await append(storage, "e") == 5
 
 
@@ -86,7 +100,7 @@ async def test_renumbering_moves_what_waits_above_the_cloud_with_its_deltas_and_
     await storage.store.write(lambda connection: outbox.acknowledge(connection, 1, 0))
     await storage.store.write(lambda connection: facts.put(connection, facts.LAST_RECEIPT_SEQ, 3))
     moved = await storage.store.write(lambda connection: outbox.renumber(connection, 4))
-    assert moved == outbox.Standing(last_op_seq=6, first_op_seq=1, waiting=2)
+    assert (moved.last_op_seq, moved.first_op_seq, moved.waiting) == (6, 1, 2)
     assert await batch(storage, 5) == [(5, "b"), (6, "c")]
     assert await pending(storage, 5) == -1000
     assert await storage.store.read(lambda connection: facts.number(connection, facts.LAST_RECEIPT_SEQ)) == 4
@@ -98,3 +112,115 @@ async def test_what_the_cloud_put_aside_is_remembered(storage: Storage) -> None:
     await append(storage, "a")
     await storage.store.write(lambda connection: outbox.quarantine(connection, [(1, "NOT_UNDERSTOOD", "no lines")]))
     assert await storage.store.read(outbox.quarantined) == [(1, "a", "NOT_UNDERSTOOD", "no lines")]
+
+
+async def sell(storage: Storage, op_id: str, amount: int = 1000, now_ms: int = 0) -> int:
+    operation = Operation(op_id=op_id, sale_recorded=Sale(id=op_id, number=f"KMG-{op_id}", total=rupiah(amount)))
+    return await storage.store.write(lambda connection: outbox.append(connection, operation, {"prd_1": -1000}, now_ms))
+
+
+async def acknowledge(storage: Storage, watermark: int, now_ms: int = 5) -> None:
+    await storage.store.write(lambda connection: outbox.acknowledge(connection, watermark, now_ms))
+
+
+async def test_only_sales_that_wait_count_as_unsent(storage: Storage) -> None:
+    for name in "abc":
+        await sell(storage, name, 1500)
+    counted = Operation(op_id="d", stock_counted=StockCounted(product_id="prd_1", counted="3"))
+    await storage.store.write(lambda connection: outbox.append(connection, counted, {}, 0))
+    await acknowledge(storage, 1)
+    assert await storage.store.read(outbox.unsent) == outbox.Unsent(sales=2, amount=3000)
+
+
+async def test_the_outbox_says_what_was_acknowledged_last_and_how_long_the_oldest_waits(storage: Storage) -> None:
+    for number, name in enumerate("abc"):
+        await sell(storage, name, now_ms=100 + number)
+    await acknowledge(storage, 2)
+    now = await standing(storage)
+    assert (now.acknowledged_op_seq, now.acknowledged_op_id, now.oldest_waiting_ms) == (2, "b", 102)
+    await storage.store.write(lambda connection: outbox.settle(connection, 1, 6))
+    now = await standing(storage)
+    assert (now.acknowledged_op_seq, now.acknowledged_op_id) == (2, "b"), "what the cloud once had, whatever it remembers now"
+
+
+async def test_a_new_life_numbers_what_waits_from_one_and_keeps_order_ids_receipts_and_deltas(storage: Storage) -> None:
+    for name in "abcde":
+        await sell(storage, name)
+    await acknowledge(storage, 3)
+    await storage.store.write(lambda connection: facts.put(connection, facts.LAST_RECEIPT_SEQ, 5))
+    now = await storage.begin_epoch(storage.store_epoch + 7)
+    assert (now.last_op_seq, now.first_op_seq, now.waiting, now.acknowledged_op_seq) == (2, 1, 2, 0)
+    assert await batch(storage, 1) == [(1, "d"), (2, "e")]
+    assert await pending(storage, 0) == -2000
+    assert await pending(storage, 1) == -1000
+    receipts = await storage.store.read(lambda connection: facts.number(connection, facts.LAST_RECEIPT_SEQ))
+    assert receipts == 5
+    assert await storage.store.read(lambda connection: facts.number(connection, facts.STORE_EPOCH)) == storage.store_epoch
+    assert await sell(storage, "f") == 3
+
+
+async def test_a_cloud_that_lost_what_it_had_acknowledged_gets_the_sales_of_earlier_lives_too(storage: Storage) -> None:
+    for name in "abc":
+        await sell(storage, name)
+    await acknowledge(storage, 3)
+    await storage.begin_epoch(storage.store_epoch + 1)
+    await sell(storage, "d")
+    await acknowledge(storage, 1)
+    await storage.store.write(lambda connection: outbox.settle(connection, 0, 9))
+    assert await batch(storage, 1) == [(1, "d"), (2, "a"), (3, "b"), (4, "c")]
+    assert (await numbers(storage)) == (4, 1, 4)
+    await storage.store.write(lambda connection: outbox.settle(connection, 0, 10))
+    assert (await numbers(storage)) == (4, 1, 4), "once is enough"
+
+
+async def test_on_a_short_disk_old_acknowledged_operations_go_early_and_waiting_ones_never(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox, "KEEP_AT_LEAST", 2)
+    for name in "abcdef":
+        await sell(storage, name)
+    await acknowledge(storage, 5)
+    assert await storage.store.write(lambda connection: outbox.prune(connection, 10, pressed=True)) == 4
+    assert await numbers(storage) == (6, 5, 1)
+    await sell(storage, "g")
+    await storage.store.write(lambda connection: outbox.settle(connection, 4, 11))
+    assert await storage.store.write(lambda connection: outbox.prune(connection, 12, pressed=True)) == 0
+
+
+def check_sums(connection: apsw.Connection) -> None:
+    """What is summed up is what there is."""
+    rows = connection.execute("SELECT kind, amount FROM operations WHERE acknowledged_at IS NULL").fetchall()
+    worth = [amount for kind, amount in rows if kind == outbox.SALE]
+    assert outbox.unsent(connection) == outbox.Unsent(len(worth), sum(int(str(one)) for one in worth))
+    assert outbox.waiting(connection) == len(rows)
+
+
+@given(acknowledged=st.integers(0, 12), count=st.integers(0, 12), more=st.integers(0, 3))
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_whatever_was_acknowledged_a_new_life_is_dense_from_one(
+    tmp_path: Path, budget: Budget, acknowledged: int, count: int, more: int
+) -> None:
+    with Database(tmp_path / f"{new_id('tst')}.db", synchronous="off", migrations=schema.STORE, check=False) as store:
+
+        def live(connection: Any) -> list[tuple[int, str]]:
+            for number in range(count):
+                outbox.append(
+                    connection,
+                    Operation(op_id=f"op_{number}", sale_recorded=Sale(id=f"op_{number}", total=rupiah(number))),
+                    {},
+                    0,
+                )
+            outbox.acknowledge(connection, min(acknowledged, count), 1)
+            check_sums(connection)
+            outbox.begin_epoch(connection, 77)
+            for number in range(more):
+                outbox.append(connection, Operation(op_id=f"new_{number}", sale_recorded=Sale(id=f"new_{number}")), {}, 0)
+            outbox.settle(connection, more // 2, 2)
+            check_sums(connection)
+            outbox.settle(connection, 0, 3)
+            check_sums(connection)
+            return [(one.op_seq, one.op_id) for one in outbox.batch(connection, 1, count + more)][: waits + more]
+
+        waits = count - min(acknowledged, count)
+        waiting = [f"op_{number}" for number in range(min(acknowledged, count), count)] + [f"new_{n}" for n in range(more)]
+        assert store.write_and_wait(live) == list(enumerate(waiting, 1))

@@ -90,3 +90,63 @@ def test_every_violation_of_a_checkout_is_listed_with_its_path() -> None:
         ("cashier", "INVALID_TEXT"),
         ("tip", "UNKNOWN_FIELD"),
     }
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ({"name": "Kopi", "price": 9000}, ("", "Kopi", 9000)),
+        ({"name": "Kopi", "price": {"amount": 9000}, "barcode": "KG-1"}, ("KG-1", "Kopi", 9000)),
+    ],
+)
+def test_a_typed_price_needs_a_name(body: dict[str, Any], expected: tuple[str, str, int]) -> None:
+    read = requests.scan(body)
+    assert (read.barcode, read.name, read.price) == expected
+
+
+@pytest.mark.parametrize(
+    "body",
+    [{"price": 9000}, {"name": "Kopi"}, {"name": "Kopi", "price": -1}, {"name": "Kopi", "price": 1, "product_id": "prd_1"}],
+)
+def test_a_typed_price_alone_is_refused(body: dict[str, Any]) -> None:
+    with pytest.raises(Invalid):
+        requests.scan(body)
+
+
+def test_counts_may_be_zero_and_edits_name_what_changes() -> None:
+    assert requests.count({"barcode": "KG-1", "counted": "0"}) == requests.CountRequest("KG-1", "", 0)
+    assert requests.edit({"price": 500, "active": False}) == requests.EditRequest(price=500, active=False)
+    assert requests.edit({"barcodes": ["8991002101418"]}).barcodes == ("8991002101418",)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"counted": 1},
+        {"barcode": "KG-1"},
+        {"barcode": "KG-1", "counted": -1},
+        {"barcode": "a", "product_id": "b", "counted": 1},
+    ],
+)
+def test_a_count_that_says_too_little_or_too_much_is_refused(body: dict[str, Any]) -> None:
+    with pytest.raises(Invalid):
+        requests.count(body)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"name": ""},
+        {"price": "x"},
+        {"barcodes": "KG-1"},
+        {"barcodes": ["8991002101419"]},
+        {"active": 1},
+        {"cost": 5},
+        {"barcodes": ["A"] * 21},
+    ],
+)
+def test_an_edit_that_is_none_is_refused(body: dict[str, Any]) -> None:
+    with pytest.raises(Invalid):
+        requests.edit(body)

@@ -17,6 +17,7 @@ from edge.till.cart import Cart
 from edge.till.checkout import Checkout
 from edge.till.receipts import Receipts
 from edge.till.screen import Screen
+from edge.till.supervisors import Supervisors
 
 COFFEE = "8991002101418"
 
@@ -44,7 +45,12 @@ class Api:
 async def serve(storage: Storage, receipts: Receipts) -> AsyncIterator[Api]:
     link = LinkClient(address="127.0.0.1:1", token="t", storage=storage, enabled=False, software_version="test")
     screen = Screen(
-        storage=storage, link=link, receipts=receipts, cart=Cart(storage), checkout=Checkout(storage, receipts, link.wake)
+        storage=storage,
+        link=link,
+        receipts=receipts,
+        cart=Cart(storage),
+        checkout=Checkout(storage, receipts, link.wake),
+        supervisors=Supervisors(storage),
     )
     listener = bind(0)
     port = listener.getsockname()[1]
@@ -219,3 +225,57 @@ async def test_a_full_disk_is_said_clearly_and_changes_nothing(api: Api, stocked
 async def test_the_switch_is_remembered_and_shown(api: Api) -> None:
     assert (await api.call("PUT", "/link", json={"enabled": True}))["state"] == "connecting"
     assert (await api.call("PUT", "/link", json={"enabled": False}))["state"] == "switched_off"
+
+
+async def test_counting_editing_and_lifting_limits_through_the_api(api: Api) -> None:
+    shown = await api.call("POST", "/count", json={"barcode": COFFEE, "counted": "7.5", "note": "rak"})
+    assert (shown["on_hand"], shown["pending"]) == ("7.5", "-2.5")
+    changed = await api.call("POST", "/products/prd_1", json={"price": 21_000})
+    assert changed["price"]["amount"] == 21_000
+    (listed,) = (await api.call("GET", "/products", params={"query": "kopi"}))["products"]
+    assert listed["price"]["amount"] == 21_000
+    assert (await api.call("POST", "/scan", json={"barcode": COFFEE}))["total"]["amount"] == 21_000
+    assert (await api.call("POST", "/override", 409, json={"pin": "1"}))["reason"] == "OVERRIDE_NOT_POSSIBLE"
+    assert (await api.call("POST", "/products/none", 404, json={"price": 1}))["reason"] == "RESOURCE_NOT_FOUND"
+    status = await api.call("GET", "/status")
+    assert (status["unsent"]["operations"], status["unsent"]["sales"]) == (2, 0)
+
+
+async def test_the_status_and_each_sale_tell_what_to_be_warned_of(
+    api: Api, stocked: Storage, hands: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stocked.space, "free", lambda: 10**10)
+    status = await api.call("GET", "/status")
+    assert status["warnings"] == []
+    assert status["clock"]["state"] == "unverified"
+    assert status["disk"]["room"] == "ample"
+    assert status["offline_rules"]["longest_hours"] == 72
+    stocked.clock.heard()
+    hands.pass_ms(60 * 3600 * 1000)
+    hands.wall_ms = 0
+    monkeypatch.setattr(stocked.space, "free", lambda: 50_000_000)
+    await api.call("POST", "/scan", json={"barcode": COFFEE})
+    sold = await api.call("POST", "/checkout", json={"tenders": [{"method": "cash", "amount": 20_000}]})
+    assert [warning["kind"] for warning in sold["warnings"]] == ["disk", "offline_hours", "clock"]
+    assert sold["warnings"][1]["percent"] == 80
+    assert "60 jam" in sold["warnings"][1]["message"]["id"]
+    hands.pass_ms(13 * 3600 * 1000)
+    await api.call("POST", "/scan", json={"barcode": COFFEE})
+    refusal = await api.call("POST", "/checkout", 409, json={"tenders": [{"method": "qris", "amount": 18_000}]})
+    assert refusal["reason"] == "OFFLINE_LIMIT_REACHED"
+    assert refusal["detail"].startswith("Penjualan tidak disimpan.")
+
+
+async def test_a_file_found_broken_is_said_and_mended_by_a_new_start(api: Api, stocked: Storage) -> None:
+    told: list[str] = []
+    stocked.damaged = lambda: told.append("damaged")
+
+    def fail(_: Any) -> None:
+        raise apsw.CorruptError("database disk image is malformed")
+
+    whole = stocked.replica.read
+    stocked.replica.read = lambda _: whole(fail)  # type: ignore[assignment, method-assign, arg-type]
+    answer = await api.call("POST", "/scan", 503, json={"barcode": COFFEE})
+    assert answer["reason"] == "STORAGE_DAMAGED"
+    assert told == ["damaged"]
+    stocked.replica.read = whole  # type: ignore[method-assign]
