@@ -24,5 +24,5 @@ ENV PATH=/opt/environment/bin:$PATH \
     GIPOS_DATA_DIR=/var/lib/gipos
 WORKDIR /opt/gipos
 USER gipos
-EXPOSE 8080 8081
+EXPOSE 8080 8081 8082 8083
 CMD ["python", "-m", "cloud", "serve", "--host", "0.0.0.0", "--port", "8081"]

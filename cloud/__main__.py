@@ -1,4 +1,4 @@
-"""`python -m cloud serve | migrate | demo | api-key | audit verify | keys rewrap`."""
+"""`python -m cloud serve | migrate | demo | api-key | audit verify | keys rewrap | restored`."""
 
 from __future__ import annotations
 
@@ -19,6 +19,12 @@ def main() -> int:
     serve = commands.add_parser("serve", help="serve until SIGTERM; brings the schema up to date first")
     serve.add_argument("--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1)")
     serve.add_argument("--port", type=int, default=8081, help="port to listen on (default 8081)")
+    serve.add_argument("--link-port", type=int, help="port for tills, with mutual TLS (default: one above --port)")
+    serve.add_argument("--enrol-port", type=int, help="port with TLS, where tablets pair (default: two above --port)")
+    authority = commands.add_parser("signing-keys", help="make new keys for certificates or policies of tills")
+    authority.add_argument("what", choices=["rotate"])
+    authority.add_argument("--kind", choices=["authority", "policy"], default="authority", help="which key (default authority)")
+    authority.add_argument("--at-once", action="store_true", help="the old key is in wrong hands; tills must be paired again")
     commands.add_parser("migrate", help="bring the schema up to date and end")
     merchant = commands.add_parser("demo", help="make the demo merchant, once")
     merchant.add_argument("--state", type=Path, required=True, help="file for its ids and keys")
@@ -33,6 +39,7 @@ def main() -> int:
     key.add_argument("--tenant", required=True, help="the merchant, as GET /api/v1/me names it")
     key.add_argument("--mode", choices=["test", "live"], default="live", help="for which of its data (default live)")
     key.add_argument("--name", default="Operator", help="what the merchant sees in the list of keys (default Operator)")
+    commands.add_parser("restored", help="say that the database was brought back from a backup: every till copies and sends anew")
     arguments = parser.parse_args()
 
     # After --help, which need not load the world.
@@ -46,13 +53,18 @@ def main() -> int:
     settings = Settings()
     try:
         if arguments.command == "serve":
-            asyncio.run(server.serve(settings, arguments.host, arguments.port))
+            link, enrol = server.tls_ports(arguments.port, arguments.link_port, arguments.enrol_port)
+            asyncio.run(server.serve(settings, arguments.host, arguments.port, link_port=link, enrol_port=enrol))
         elif arguments.command == "migrate":
             asyncio.run(_migrate(settings))
         elif arguments.command == "audit":
             return asyncio.run(_verify(settings, arguments.tenant, arguments.file))
+        elif arguments.command == "restored":
+            asyncio.run(_restored(settings))
         elif arguments.command == "keys":
             asyncio.run(_rewrap(settings))
+        elif arguments.command == "signing-keys":
+            asyncio.run(_rotate(settings, arguments.kind, at_once=arguments.at_once))
         elif arguments.command == "api-key":
             return asyncio.run(_api_key(settings, arguments.tenant, arguments.mode, arguments.name))
         else:
@@ -103,10 +115,32 @@ async def _api_key(settings: Settings, tenant_id: str, mode: str, name: str) -> 
 async def _rewrap(settings: Settings) -> None:
     from cloud import server
     from cloud.platform import sealing
+    from cloud.tills import signing_keys
 
     async with server.connected(settings) as (database, keyring), database.across_tenants() as connection:
         count = await sealing.rewrap(connection, keyring)
+        await signing_keys.rewrap(connection, keyring)
         sys.stdout.write(f"{count} merchants' keys are wrapped with {keyring.current.id.hex()} now.\n")
+
+
+async def _rotate(settings: Settings, kind: str, *, at_once: bool) -> None:
+    from cloud import server
+    from cloud.tills import authorities
+    from kernel import business_days
+
+    async with server.connected(settings) as (database, keyring), database.across_tenants() as connection:
+        await authorities.read(connection, keyring, business_days.now())  # there must be one to be replaced
+        signs_from = await authorities.rotate(connection, keyring, kind, business_days.now(), at_once=at_once)
+    sys.stdout.write(f"A new {kind} key was made; it signs from {signs_from.isoformat(timespec='minutes')} on.\n")
+
+
+async def _restored(settings: Settings) -> None:
+    from cloud import server
+    from cloud.sync import restores
+
+    async with server.connected(settings) as (database, _):
+        count = await restores.raise_all(database)
+        sys.stdout.write(f"{count} lanes have a new epoch. Every till gets a fresh copy and sends again what is missing here.\n")
 
 
 async def _verify(settings: Settings, tenant_id: str, file: Path | None) -> int:

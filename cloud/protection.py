@@ -1,4 +1,4 @@
-"""A database as it is opened: its schema brought up to date, its keys checked, and nothing left in clear that belongs sealed."""
+"""A database as it is opened: its schema brought up to date, its keys and its origin checked, nothing left in clear."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from cloud.platform import idempotency, paging, schema, sealing
 from cloud.platform.database import Database
 from cloud.platform.keyring import Keyring
 from cloud.settings import Settings
+from cloud.sync import restores
 from cloud.webhooks import endpoints
 
 logger = structlog.get_logger()
@@ -30,6 +31,7 @@ async def opened(url: str, settings: Settings, *, connections: int) -> AsyncIter
     paging.seal_with([key.derived("page tokens") for key in keyring.keys])
     database = Database(url, connections=connections, keyring=keyring)
     try:
+        await restores.check_origin(database)
         for seal_plain in (privacy.seal_plain, endpoints.seal_plain, idempotency.seal_plain):
             if count := await seal_plain(database):
                 logger.info("sealed_what_was_plain", what=seal_plain.__module__, count=count)

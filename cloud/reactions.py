@@ -20,7 +20,7 @@ def after_commit(wakeups: Wakeups, dispatcher: Dispatcher) -> Sequence[AfterComm
     """Who is woken."""
 
     def tell_readers(tx: Announcing) -> None:
-        wakeups.touch(tx.tenant_id, tx.heads)  # the tills' links, the dashboards, GET /api/v1/events:watch
+        wakeups.committed(tx)  # the tills' links, the dashboards, GET /api/v1/events:watch
 
     def deliver(tx: Announcing) -> None:
         if fanout.DELIVERIES in tx.due:

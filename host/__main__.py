@@ -13,7 +13,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m host", description="Cloud and gateway in one process: REST and gRPC.")
     add_options(parser)
     parser.add_argument("--grpc-host", help="address for gRPC, if another one than for REST")
-    parser.add_argument("--grpc-port", type=int, default=8081, help="port for gRPC: tills, services elsewhere (default 8081)")
+    parser.add_argument("--grpc-port", type=int, default=8081, help="port for gRPC: services elsewhere (default 8081)")
+    parser.add_argument("--link-port", type=int, help="port for tills, with mutual TLS (default: one above --grpc-port)")
+    parser.add_argument("--enrol-port", type=int, help="port with TLS, where tablets pair (default: two above --grpc-port)")
     given = {name: value for name, value in vars(parser.parse_args(arguments)).items() if value is not None}
 
     # After --help, which need not load the world.
@@ -30,11 +32,13 @@ def main(arguments: list[str] | None = None) -> int:
 
     logs.share(telemetry.configure("host"))
     grpc_host, grpc_port = given.pop("grpc_host", ""), given.pop("grpc_port")
+    tls = server.tls_ports(grpc_port, given.pop("link_port", None), given.pop("enrol_port", None))
     settings = Settings()
     try:
         rest, listener = prepared(given)
         with listener:
-            uvloop.run(serving.serve(settings, rest, listener, grpc_host=grpc_host or rest.host, grpc_port=grpc_port))
+            ports = serving.Ports(grpc_port, *tls)
+            uvloop.run(serving.serve(settings, rest, listener, grpc_host=grpc_host or rest.host, ports=ports))
     except (Unstartable, server.PortTaken, server.BackgroundEnded, DatabaseFailed, KeysUnusable) as error:
         sys.stderr.write(f"{error}\n")
         return 1

@@ -36,6 +36,17 @@ class Rest(Server):
         yield
 
 
+@dataclass(frozen=True)
+class Ports:
+    """For gRPC; 0 for any."""
+
+    plain: int = 0
+    link: int | None = None
+    """With mutual TLS, for tills; None for none."""
+    enrol: int | None = None
+    """With TLS, where tablets pair; None for none."""
+
+
 @dataclass
 class Host:
     """Both, running."""
@@ -48,7 +59,12 @@ class Host:
 
 @asynccontextmanager
 async def running(
-    settings: Settings, rest: RestSettings, listener: socket.socket, *, grpc_host: str = "127.0.0.1", grpc_port: int = 0
+    settings: Settings,
+    rest: RestSettings,
+    listener: socket.socket,
+    *,
+    grpc_host: str = "127.0.0.1",
+    ports: Ports | None = None,
 ) -> AsyncIterator[Host]:
     """Both, from the first connection to a graceful end.
 
@@ -57,15 +73,16 @@ async def running(
         rest: Of the gateway; where the cloud is does not matter here.
         listener: Where REST listens.
         grpc_host: Address for gRPC.
-        grpc_port: Port for gRPC; 0 for any.
+        ports: For gRPC; any, and no doors with TLS, without.
 
     Raises:
-        PortTaken: the gRPC port is in use.
+        PortTaken: a port for gRPC is in use.
         DatabaseFailed: the embedded PostgreSQL cannot start.
         KeysUnusable: the secret keys are missing, or not those of the database.
         Unstartable: the contract was not compiled.
     """
-    async with server.running(settings, host=grpc_host, port=grpc_port) as cloud:
+    at = ports or Ports()
+    async with server.running(settings, host=grpc_host, port=at.plain, link_port=at.link, enrol_port=at.enrol) as cloud:
         gateway, config = made(rest, lambda: LocalChannel(cloud.local))
         http = Rest(config, gateway)
         ended = asyncio.create_task(http.serve(sockets=[listener]))
@@ -77,7 +94,7 @@ async def running(
     ended.result()
 
 
-async def serve(settings: Settings, rest: RestSettings, listener: socket.socket, *, grpc_host: str, grpc_port: int) -> None:
+async def serve(settings: Settings, rest: RestSettings, listener: socket.socket, *, grpc_host: str, ports: Ports) -> None:
     """Serves until SIGTERM or SIGINT.
 
     Raises:
@@ -88,7 +105,7 @@ async def serve(settings: Settings, rest: RestSettings, listener: socket.socket,
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    async with running(settings, rest, listener, grpc_host=grpc_host, grpc_port=grpc_port) as here:
+    async with running(settings, rest, listener, grpc_host=grpc_host, ports=ports) as here:
         collecting.settle()
         address, port = listener.getsockname()[:2]
         logger.info("host_serving", host=address, rest_port=port, grpc_port=here.cloud.port)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -42,6 +42,22 @@ _GIVE_UP = sa.text(
       AND d.status = 1 AND d.leased_until IS NULL
     """
 )
+
+_NEEDED = sa.text(
+    """
+    SELECT e.id FROM unnest(CAST(:event_ids AS text[])) AS e (id)
+    WHERE EXISTS (
+        SELECT FROM webhooks w
+        JOIN deliveries d ON d.tenant_id = w.tenant_id AND d.webhook_id = w.id AND d.event_id = e.id
+        WHERE w.tenant_id = :tenant_id)
+    """
+)
+
+
+async def needed(connection: AsyncConnection, tenant_id: str, event_ids: Sequence[str]) -> set[str]:
+    """Those of the events that deliveries still point to: what a delivery sends, now or again, is the event itself."""
+    rows = await connection.execute(_NEEDED, {"tenant_id": tenant_id, "event_ids": list(event_ids)})
+    return {row.id for row in rows}
 
 
 async def deliveries_of(

@@ -21,6 +21,8 @@ ports, counted from --port-base N (default 8080):
   N       REST gateway and documentation      N+11 ..  tills (local API)
   N+1     cloud (gRPC)                        N+21 ..  virtual printers
   N+2     webhook receiver                    N+31 ..  their controls
+  N+3     cloud (link of the tills, mutual TLS)
+  N+4     cloud (gRPC with TLS, pairing)
 
 examples:
   scripts/up                                  start, show what happens, Ctrl-C stops everything
@@ -47,6 +49,16 @@ class Layout:
     def grpc_address(self) -> str:
         """Where the cloud listens."""
         return f"{HOST}:{self.port_base + 1}"
+
+    @property
+    def link_address(self) -> str:
+        """Where tills with a certificate find the cloud."""
+        return f"{HOST}:{self.port_base + 3}"
+
+    @property
+    def enrol_address(self) -> str:
+        """Where tablets become tills."""
+        return f"{HOST}:{self.port_base + 4}"
 
     @property
     def receiver_url(self) -> str:

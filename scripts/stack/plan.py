@@ -114,14 +114,25 @@ class Plan:
         return python("cloud", "migrate")
 
     def services(self, demo: Demo) -> list[Program]:
-        """Everything but the database."""
+        """Everything but the database and the tills."""
         serving = [self._cloud(), self._gateway()] if self.layout.apart else [self._host()]
-        return [*serving, self._sandboxes(demo), *(self._till(till) for till in demo["tills"])]
+        return [*serving, self._sandboxes(demo)]
 
-    @property
-    def cloud_name(self) -> str:
-        """The program that the tills talk to."""
-        return "cloud" if self.layout.apart else "host"
+    def tills(self, demo: Demo) -> list[Program]:
+        """The tills, each of them paired before it starts."""
+        return [self._till(till) for till in demo["tills"]]
+
+    def enroll_command(self, till: Till, qr_text: str) -> tuple[str, ...]:
+        """Makes a folder the tablet of a till. The code is on the command line: it is good once, and now."""
+        return python("edge", "enroll", "--qr", qr_text, "--data", str(self.layout.till_folder(till["id"])))
+
+    def is_paired(self, till: Till) -> bool:
+        """Whether the till's folder knows who it is, and where the cloud of this layout is."""
+        try:
+            known = json.loads((self.layout.till_folder(till["id"]) / "identity.json").read_text("utf-8"))
+        except (OSError, ValueError):
+            return False
+        return bool(known["enrol_address"] == self.layout.enrol_address and known["till_id"] == till["id"])
 
     def _host(self) -> Program:
         """Cloud and gateway in one process: what a request costs most, the way between them, is gone."""
@@ -132,17 +143,20 @@ class Plan:
 
         return self._program(
             "host",
-            python("host", "--host", HOST, "--port", str(port), "--grpc-port", str(port + 1)),
+            python("host", "--host", HOST, "--port", str(port), "--grpc-port", str(port + 1), *self._doors()),
             is_healthy,
             CLOUD,
             explain=lambda output: self.database_fault(output) or f"host cannot start: {last_words(output)}",
         )
 
+    def _doors(self) -> tuple[str, ...]:
+        return ("--link-port", str(self.layout.port_base + 3), "--enrol-port", str(self.layout.port_base + 4))
+
     def _cloud(self) -> Program:
         port = str(self.layout.port_base + 1)
         return self._program(
             "cloud",
-            python("cloud", "serve", "--host", HOST, "--port", port),
+            python("cloud", "serve", "--host", HOST, "--port", port, *self._doors()),
             partial(health.is_serving, self.layout.grpc_address),
             CLOUD,
             explain=lambda output: self.database_fault(output) or f"cloud cannot start: {last_words(output)}",
@@ -159,7 +173,7 @@ class Plan:
 
     def cloud_address_of(self, till_number: int) -> str:  # noqa: ARG002 (for those who put something in between)
         """Where a till finds the cloud. Override it to send a till through a network of your own."""
-        return self.layout.grpc_address
+        return self.layout.link_address
 
     def _till(self, till: Till) -> Program:
         number, port = till["number"], self.layout.till_port(till["number"])
@@ -171,8 +185,6 @@ class Plan:
             python("edge", *arguments),
             partial(health.till_is_online, HOST, port),
             TILLS,
-            after=self.cloud_name,  # a till that finds no cloud waits a second or two before it tries again
-            environment={"GIPOS_EDGE_TOKEN": till["token"]},  # not on the command line, which everybody on the machine can read
         )
 
     def _sandboxes(self, demo: Demo) -> Program:
@@ -198,19 +210,10 @@ class Plan:
         command: tuple[str, ...],
         is_healthy: Callable[[], Awaitable[bool]],
         stop_order: int,
-        *,
-        environment: dict[str, str] | None = None,
         **more: Any,
     ) -> Program:
-        return Program(
-            name,
-            command,
-            self.layout.logs / f"{name}.log",
-            is_healthy,
-            stop_order,
-            environment={**self.environment, **(environment or {})},
-            **more,
-        )
+        log = self.layout.logs / f"{name}.log"
+        return Program(name, command, log, is_healthy, stop_order, environment=self.environment, **more)
 
 
 def paper_width(till_number: int) -> int:

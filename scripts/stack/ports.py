@@ -17,7 +17,7 @@ def needed(layout: Layout, tills: int) -> list[int]:
     base = layout.port_base
     numbers = range(1, tills + 1)
     rows = (layout.till_port, layout.printer_port, layout.control_port)
-    return [base, base + 1, base + 2, *(row(number) for row in rows for number in numbers)]
+    return [*range(base, base + 5), *(row(number) for row in rows for number in numbers)]
 
 
 def complaint(ports: list[int], port_base: int) -> str | None:

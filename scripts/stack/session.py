@@ -9,6 +9,7 @@ import asyncio
 import json
 import os
 import tempfile
+import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -16,7 +17,7 @@ from typing import Any, Final
 from cloud.platform.postgres import DatabaseFailed
 from scripts.stack import ports
 from scripts.stack.arguments import HOST, ROOT, Layout
-from scripts.stack.plan import Demo, Plan, own_database, python, read_demo
+from scripts.stack.plan import Demo, Plan, Till, own_database, python, read_demo
 from scripts.stack.programs import last_words
 from scripts.stack.supervisor import StartFailed, Supervisor
 
@@ -68,6 +69,8 @@ class Session:
         _write(self.layout.receiver_secrets, self.demo["webhook_secret"] + "\n")
         self._say("Starting cloud, gateway, tills and sandboxes")
         await self._supervisor.launch(self._plan.services(self.demo))
+        await asyncio.gather(*(self._pair(till) for till in self.demo["tills"] if not self._plan.is_paired(till)))
+        await self._supervisor.launch(self._plan.tills(self.demo))
         await self._import_catalog(done)
         self._is_up = True
         self._write_up()
@@ -84,6 +87,8 @@ class Session:
         return {
             "gateway_url": self.layout.gateway_url,
             "grpc_address": self.layout.grpc_address,
+            "link_address": self.layout.link_address,
+            "enrol_address": self.layout.enrol_address,
             "api_key": self.demo["api_key"],
             "tenant_id": self.demo["tenant_id"],
             "outlets": [{"id": outlet["id"], "name": outlet["name"]} for outlet in self.demo["outlets"]],
@@ -120,6 +125,27 @@ class Session:
         done.update(facts)
         self._complete(done)
         return demo
+
+    async def _pair(self, till: Till) -> None:
+        """Makes the folder of a till its tablet, as a shop does: a code from the owner, typed into the tablet."""
+        assert self.demo is not None
+        wanted = {"outlet_id": till["outlet_id"], "replaces": till["id"]}
+        request = urllib.request.Request(  # noqa: S310 (our own gateway, by HTTP)
+            f"{self.layout.gateway_url}/api/v1/pairing-codes",
+            json.dumps(wanted).encode(),
+            {"Authorization": f"Bearer {self.demo['api_key']}", "Content-Type": "application/json"},
+        )
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # this machine needs no proxy to reach itself
+
+        def ask() -> str:
+            with opener.open(request, timeout=STEP_SECONDS) as answer:
+                return str(json.load(answer)["qr_text"])
+
+        try:
+            qr_text = await asyncio.to_thread(ask)
+        except (OSError, ValueError, KeyError) as error:
+            raise StartFailed(f"No pairing code for {till['id']} could be made ({error}); start again.") from None
+        await self._run_step(f"the pairing of {till['id']}", *self._plan.enroll_command(till, qr_text))
 
     async def _import_catalog(self, done: dict[str, str]) -> None:
         assert self.demo is not None

@@ -93,7 +93,7 @@ async def test_each_batch_of_a_till_is_one_entry(shop: Any) -> None:
     call = Call("/gipos.edge.v1.EdgeLinkService/Link", {}, "10.0.0.2", "req_link", caller, request=object())
     token = calls.current.set(call)
     try:
-        session = await uploads.open_session(shop.database, caller, 1)
+        session = await uploads.open_session(shop.database, caller, Hello(store_epoch=1))
         operations = [operation(seq, coffee.id) for seq in range(1, 26)]
         await uploads.store(shop.database, caller, session, operations[:23])
         await uploads.store(shop.database, caller, session, operations[:23])  # a repeat stores nothing

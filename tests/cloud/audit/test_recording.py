@@ -18,12 +18,13 @@ from cloud.accounts import api_keys
 from cloud.audit.recording import Recorder
 from cloud.platform import trail
 from cloud.platform.calls import Call, Caller
-from gipos.edge.v1 import link_pb2
+from gipos.edge.v1 import enrolment_pb2, link_pb2
 from gipos.v1 import (
     accounts_pb2,
     audit_pb2,
     catalog_pb2,
     customers_pb2,
+    devices_pb2,
     events_pb2,
     inventory_pb2,
     keys_pb2,
@@ -53,7 +54,13 @@ ACTIONS = {
         "customers.batch_create customers.create customers.delete customers.find_duplicate customers.get customers.list "
         "customers.update customers.upsert"
     ),
+    "DeviceService": (
+        "devices.create_pairing_code devices.discard_quarantined devices.get devices.get_command devices.get_offline_policy "
+        "devices.list devices.list_quarantine devices.retry_quarantined devices.send_command devices.set_device_state "
+        "devices.set_offline_policy"
+    ),
     "EdgeLinkService": "tills.link",
+    "EnrolmentService": "tills.enrol tills.get_authorities tills.renew_certificate",
     "EventService": "events.list events.watch",
     "InventoryService": (
         "inventory.adjust inventory.batch_adjust inventory.get inventory.list_levels inventory.list_movements inventory.set"
@@ -64,7 +71,10 @@ ACTIONS = {
     ),
     "ProductService": (
         "products.batch_create products.batch_update products.create products.delete products.get products.import products.list "
-        "products.update products.upsert"
+        "products.list_conflicts products.resolve_conflict products.update products.upsert"
+    ),
+    "ReservationService": (
+        "reservations.create reservations.extend reservations.fulfil reservations.get reservations.list reservations.release"
     ),
     "SaleService": "sales.create sales.get sales.list sales.refund",
     "UsageService": "usage.get",
@@ -75,7 +85,7 @@ ACTIONS = {
 def test_every_method_of_the_contract_has_an_action() -> None:
     files: tuple[Any, ...] = (
         *(accounts_pb2, audit_pb2, catalog_pb2, customers_pb2, events_pb2, inventory_pb2, keys_pb2),
-        *(sales_pb2, usage_pb2, webhooks_pb2, link_pb2),
+        *(sales_pb2, usage_pb2, webhooks_pb2, link_pb2, devices_pb2, enrolment_pb2),
     )
     found: dict[str, str] = {}
     for service in (service for file in files for service in file.DESCRIPTOR.services_by_name.values()):
