@@ -15,6 +15,8 @@ ROOT: Final = Path(__file__).resolve().parent.parent
 PROTOS: Final = ROOT / "protos"
 RELEASED: Final = PROTOS / "released" / "api.binpb"
 TOOLS: Final = Path(sys.executable).parent
+PROGRAMS: Final = {"chromium": "chromium", "strace": "strace", "ip": "iproute2"}
+"""Programs that tests use, and Debian's packages that bring them: a browser for pages, a killer at storage calls, networks."""
 
 
 @dataclass(frozen=True)
@@ -46,24 +48,26 @@ def main(arguments: list[str]) -> int:
             print(f"  --   {check.name}: no release yet, nothing to compare with", flush=True)
         elif not _passes(check):
             return 1
-    _provide_browser()
+    _provide_programs()
     print("       pytest", flush=True)
     # Two workers for two cores; a file stays on one worker because its tests share fixtures.
     return _pytest(["-n", "2", "--dist", "loadfile"])
 
 
-def _provide_browser() -> None:
-    """Where it may, installs the browser that the page tests use; where it may not, they are skipped and say so."""
-    if shutil.which("chromium") or os.geteuid() != 0 or "CI" not in os.environ or not shutil.which("apt-get"):
+def _provide_programs() -> None:
+    """Where it may, installs what some tests use from outside; where it may not, they are skipped and say so."""
+    missing = [package for program, package in PROGRAMS.items() if not shutil.which(program)]
+    if not missing or os.geteuid() != 0 or "CI" not in os.environ or not shutil.which("apt-get"):
         return
-    print("       installing chromium for the page tests", flush=True)
+    names = ", ".join(missing)
+    print(f"       installing {names} for the tests", flush=True)
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    for arguments in (["update", "-qq"], ["install", "-y", "-qq", "--no-install-recommends", "chromium"]):
+    for arguments in (["update", "-qq"], ["install", "-y", "-qq", "--no-install-recommends", *missing]):
         done = subprocess.run(
             ["apt-get", *arguments], env=environment, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
         if done.returncode != 0:
-            print(f"  --   chromium cannot be installed here: {done.stdout.strip().splitlines()[-1:]}", flush=True)
+            print(f"  --   {names} cannot be installed here: {done.stdout.strip().splitlines()[-1:]}", flush=True)
             return
 
 

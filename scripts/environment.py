@@ -38,6 +38,7 @@ MODULES: Final = {
     "test": "scripts.checks",
     "demo": "scripts.story",
     "bench": "scripts.benchmarks",
+    "soak": "scripts.soaking",
 }
 
 # What pip says, and what it means. First match wins.

@@ -9,17 +9,19 @@ import sys
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from scripts.benchmarks import api, sale
+from scripts.benchmarks import api, link_dashboards, link_down, sale
 
 BENCHMARKS: dict[str, tuple[Callable[[], Awaitable[dict[str, Any]]], str]] = {
     "api": (api.measure, "reads and durable writes by REST against Envoy's transcoder and against FastAPI with an ORM"),
+    "link-dashboards": (link_dashboards.one_update_to_many, "one change to 1,000 dashboards over WebSocket"),
+    "link-down": (link_down.measure, "frames, snapshots and commit-to-frame of the link, without the network"),
     "sale": (sale.measure, "a sale of three lines by REST, end to end, against a bare commit"),
 }
 
 
 def main() -> int:
     """The exit code."""
-    listing = "\n".join(f"  {name:10} {text}" for name, (_, text) in BENCHMARKS.items())
+    listing = "\n".join(f"  {name:16} {text}" for name, (_, text) in BENCHMARKS.items())
     parser = argparse.ArgumentParser(
         prog="scripts/bench",
         description="Measures the platform on this machine. Compare ratios: both sides are timed in turn in one run.",

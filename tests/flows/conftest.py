@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import itertools
 import json
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
+import time
+import urllib.request
 import venv
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from websockets.sync.client import ClientConnection, connect
 
 from scripts.benchmarks.platform import free_port_base
 
@@ -146,3 +151,90 @@ def client_generator() -> Path:
         subprocess.run([*command, *options, "-r", str(lock)], check=True, timeout=100)
 
     return _provided(f"generator-{sys.version_info.minor}", lock, install) / "environment" / "bin" / "python"
+
+
+CHROMIUM = shutil.which("chromium")
+OPTIONS = (
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync", "--remote-debugging-port=0", "--window-size=1280,1200", "about:blank",
+)  # fmt: skip
+SECONDS = 45
+
+
+class Browser:
+    """One tab, driven over the DevTools protocol."""
+
+    def __init__(self, socket: ClientConnection) -> None:
+        self._socket = socket
+        self._numbers = itertools.count(1)
+        self.asked: list[str] = []
+        """Every address that a page asked for."""
+        self.complaints: list[str] = []
+        """What the browser refused or a script failed with."""
+        for domain in ("Network", "Page", "Runtime", "Log"):
+            self.send(f"{domain}.enable")
+
+    def send(self, method: str, **parameters: Any) -> Any:
+        number = next(self._numbers)
+        self._socket.send(json.dumps({"id": number, "method": method, "params": parameters}))
+        while True:
+            message = json.loads(self._socket.recv(timeout=SECONDS))
+            if message.get("id") == number:
+                assert "error" not in message, message
+                return message["result"]
+            self._note(message)
+
+    def _note(self, message: Any) -> None:
+        parameters = message.get("params", {})
+        if message.get("method") == "Network.requestWillBeSent":
+            self.asked.append(parameters["request"]["url"])
+        elif message.get("method") == "Runtime.exceptionThrown":
+            self.complaints.append(str(parameters["exceptionDetails"]))
+        elif message.get("method") == "Log.entryAdded" and parameters["entry"]["level"] == "error":
+            self.complaints.append(parameters["entry"]["text"])
+
+    def run(self, script: str) -> Any:
+        result = self.send("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
+        assert "exceptionDetails" not in result, result
+        return result["result"].get("value")
+
+    def wait(self, script: str) -> Any:
+        """The first value of the script that is true."""
+        until = time.monotonic() + SECONDS
+        while time.monotonic() < until:
+            if value := self.run(script):
+                return value
+            time.sleep(0.05)
+        raise AssertionError(f"never: {script}\n{self.complaints}\n{self.run('document.body.innerText.slice(0, 2000)')}")
+
+    def type(self, selector: str, text: str) -> None:
+        """Types into a field as a person does."""
+        self.run(f"document.querySelector({json.dumps(selector)}).focus()")
+        self.send("Input.insertText", text=text)
+
+    def open(self, address: str) -> None:
+        self.asked.clear()
+        self.complaints.clear()
+        self.send("Page.navigate", url=address)
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    assert CHROMIUM is not None
+    profile = tmp_path_factory.mktemp("chromium")
+    process = subprocess.Popen([CHROMIUM, *OPTIONS, f"--user-data-dir={profile}"], stderr=subprocess.DEVNULL)
+    try:
+        file = profile / "DevToolsActivePort"
+        until = time.monotonic() + SECONDS
+        while not file.exists() or not file.read_text():
+            assert time.monotonic() < until
+            assert process.poll() is None
+            time.sleep(0.05)
+        port = file.read_text().split()[0]
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/json", timeout=SECONDS) as answer:
+            tab = next(item for item in json.load(answer) if item["type"] == "page")
+        with connect(tab["webSocketDebuggerUrl"], max_size=None) as socket:
+            yield Browser(socket)
+    finally:
+        process.kill()
+        process.wait()

@@ -93,7 +93,7 @@ async def test_a_cut_wire_loses_and_doubles_nothing(tmp_path: Path) -> None:
     layout = Layout(tmp_path / "data", base)
     relays = {}
     for number in (1, 2, 3):
-        relays[number] = Relay("127.0.0.1", base + 1)
+        relays[number] = Relay("127.0.0.1", base + 3)
         await relays[number].start()
 
     class Wired(Plan):

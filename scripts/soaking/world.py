@@ -1,0 +1,303 @@
+"""The platform of a soak: PostgreSQL, cloud and four tablets of two outlets, each tablet in a network of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import signal
+import struct
+import subprocess
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import asyncpg
+
+from scripts.soaking.journal import Journal
+from scripts.soaking.namespaces import CLOUD, Cable, Namespace, mount_memory, unmount
+from scripts.soaking.programs import NotReady, Program, python
+
+PRODUCT = ("cloud", "edge", "gateway_rest", "host", "kernel", "protos")
+REST_PORT, GRPC_PORT, TILL_PORT = 8080, 8081, 8091
+DISK_MEGABYTES = 128
+START_SECONDS = 90.0
+POLL_SECONDS = 0.03
+_SEEDED = 8
+"""Products every soak begins with."""
+
+
+def copy_product(checkout: Path, to: Path) -> Path:
+    """Copies the product's source, so that a soak is not disturbed by edits, and mutants disturb nobody."""
+    for name in PRODUCT:
+        shutil.copytree(checkout / name, to / name, ignore=shutil.ignore_patterns("__pycache__"))
+    return to
+
+
+@dataclass
+class Tablet:
+    """One tablet."""
+
+    name: str
+    till_id: str
+    outlet_id: str
+    folder: Path
+    program: Program
+    namespace: Namespace
+    cable: Cable
+    http: aiohttp.ClientSession
+    clock: Path
+
+    async def call(self, method: str, path: str, body: object = None, **headers: str) -> tuple[int, Any]:
+        """Status and answer of its local API.
+
+        Raises:
+            aiohttp.ClientError, TimeoutError: it does not answer.
+        """
+        url = f"http://127.0.0.1:{TILL_PORT}{path}"
+        async with self.http.request(method, url, json=body, headers=headers) as answer:
+            text = await answer.text()
+            return answer.status, json.loads(text) if text else None
+
+    def shift_clock(self, seconds: float) -> None:
+        """Puts its wall clock wrong by so much, at once; 0 puts it right."""
+        with self.clock.open("r+b") as file:
+            file.write(struct.pack("<q", int(seconds * 1_000_000_000)))
+
+    async def ready(self) -> None:
+        """Waits until its local API answers."""
+        await _until(f"{self.name} answers", self.program, self._answers)
+
+    async def _answers(self) -> bool:
+        return (await self.call("GET", "/healthz"))[0] == 200
+
+
+@dataclass
+class World:
+    """Everything that runs."""
+
+    folder: Path
+    source: Path
+    journal: Journal
+    postgres: Program
+    cloud: Program
+    dsn: str
+    place: Namespace
+    http: aiohttp.ClientSession
+    tablets: list[Tablet] = field(default_factory=list)
+    facts: dict[str, Any] = field(default_factory=dict)
+    products: list[str] = field(default_factory=list)
+    """Those that are there from the beginning and are never archived."""
+
+    @property
+    def database_folder(self) -> Path:
+        """Where PostgreSQL keeps its files."""
+        return self.folder / "postgres"
+
+    @property
+    def programs(self) -> list[Program]:
+        """All of them."""
+        return [self.postgres, self.cloud, *(tablet.program for tablet in self.tablets)]
+
+    async def rest(self, method: str, path: str, body: object = None, **headers: str) -> tuple[int, Any]:
+        """Status and answer of the cloud's REST API.
+
+        Raises:
+            aiohttp.ClientError, TimeoutError: it does not answer.
+        """
+        url = f"http://{CLOUD}:{REST_PORT}{path}"
+        authorized = {"Authorization": f"Bearer {self.facts['api_key']}", **headers} if self.facts else headers
+        async with self.http.request(method, url, json=body, headers=authorized) as answer:
+            text = await answer.text()
+            return answer.status, json.loads(text) if text.startswith(("{", "[")) else text
+
+    async def must(self, method: str, path: str, body: object = None, **headers: str) -> Any:
+        """A REST call that must succeed."""
+        status, answer = await self.rest(method, path, body, **headers)
+        if status >= 300:
+            raise NotReady(f"{method} {path} answered {status}: {answer}")
+        return answer
+
+    async def start_postgres(self) -> None:
+        """Starts PostgreSQL and waits until it takes connections. One that was killed leaves orphans, which must end first."""
+        end = time.monotonic() + START_SECONDS
+        while True:
+            if not self.postgres.is_running:
+                self.postgres.start()
+            with suppress(OSError, asyncpg.PostgresError, TimeoutError):
+                connection = await asyncpg.connect(self.dsn, timeout=5)
+                await connection.close()
+                return
+            if time.monotonic() > end:
+                raise NotReady(f"PostgreSQL does not start: {self.postgres.words()}")
+            await asyncio.sleep(0.05)
+
+    async def cloud_ready(self) -> None:
+        """Waits until the cloud answers."""
+        await _until("the cloud answers", self.cloud, self._cloud_answers)
+
+    async def _cloud_answers(self) -> bool:
+        return (await self.rest("GET", "/healthz"))[0] == 200
+
+    async def backup(self) -> None:
+        """Copies the database's files while it is stopped."""
+        await self.postgres.stop(signal.SIGINT)
+        self.journal.backup_at = time.monotonic()
+        await asyncio.to_thread(_copy, self.database_folder, self.folder / "backup")
+        await self.start_postgres()
+
+    async def restore(self) -> None:
+        """Puts the last copy in the place of the database."""
+        await self.postgres.stop(signal.SIGINT)
+        await asyncio.to_thread(_copy, self.folder / "backup", self.database_folder)
+        self.journal.restored()
+        await self.start_postgres()
+
+
+def _copy(of: Path, to: Path) -> None:
+    """Makes `to` a copy, with owners and rights: PostgreSQL insists on them."""
+    shutil.rmtree(to, ignore_errors=True)
+    subprocess.run(["cp", "-a", str(of), str(to)], check=True)
+
+
+async def _until(what: str, program: Program, found: Any) -> None:
+    end = time.monotonic() + START_SECONDS
+    while time.monotonic() < end:
+        with suppress(aiohttp.ClientError, TimeoutError, OSError, ValueError):
+            if await found():
+                return
+        if not program.is_running:
+            raise NotReady(f"{program.name} has ended while waiting until {what}: {program.words()}")
+        await asyncio.sleep(POLL_SECONDS)
+    raise NotReady(f"Waited in vain until {what}: {program.words()}")
+
+
+def _session(place: Namespace) -> aiohttp.ClientSession:
+    connector = aiohttp.TCPConnector(socket_factory=place.socket, force_close=True, use_dns_cache=False)
+    return aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=6))
+
+
+@asynccontextmanager
+async def built(folder: Path, source: Path) -> AsyncIterator[World]:
+    """A running platform with products and stock; everything is ended afterwards.
+
+    Raises:
+        NotReady: something did not start.
+    """
+    from cloud.platform.postgres import EmbeddedPostgres  # only for the address of its socket
+
+    logs = folder / "logs"
+    environment = {
+        "PYTHONPATH": os.pathsep.join([str(source), str(source / "protos")]),
+        "PYTHONUNBUFFERED": "1",
+        "GIPOS_DATABASE_URL": EmbeddedPostgres(folder / "postgres").url,
+        "GIPOS_DATA_DIR": str(folder / "cloud"),
+    }
+    dsn = environment["GIPOS_DATABASE_URL"]
+    postgres = Program(
+        "postgres", python("cloud.platform.postgres", str(folder / "postgres")), logs / "postgres.log", environment
+    )
+    place = Namespace("cloud")
+    place.ip("addr", "add", f"{CLOUD}/32", "dev", "lo")
+    serve = python("host", "--host", CLOUD, "--port", str(REST_PORT), "--grpc-port", str(GRPC_PORT))
+    cloud = Program("cloud", serve, logs / "cloud.log", environment, place)
+    journal = Journal(folder / "journal.jsonl")
+    world = World(folder, source, journal, postgres, cloud, dsn, place, _session(place))
+    try:
+        await world.start_postgres()
+        await _step(world, python("cloud", "demo", "--state", str(folder / "demo.json")))
+        world.facts = json.loads((folder / "demo.json").read_text())
+        cloud.start()
+        await world.cloud_ready()
+        await _make_tablets(world, environment)
+        await _stock(world)
+        for tablet in world.tablets:
+            await _until(f"{tablet.name} has the products", tablet.program, lambda tablet=tablet: _knows(tablet))
+        await world.backup()
+        yield world
+    finally:
+        for program in reversed(world.programs):
+            await program.kill()
+        for tablet in world.tablets:
+            await tablet.http.close()
+            tablet.namespace.close()
+            unmount(tablet.folder.parent)
+        await world.http.close()
+        place.close()
+
+
+async def _knows(tablet: Tablet) -> bool:
+    shown = (await tablet.call("GET", "/status"))[1]
+    return bool(shown["products_count"] >= _SEEDED and shown["link"]["state"] == "online")
+
+
+async def _step(world: World, command: tuple[str, ...]) -> None:
+    """Runs a program in the cloud's place to its end."""
+    log = world.folder / "logs" / "steps.log"
+    step = Program(" ".join(command[3:5]), command, log, world.cloud.environment, world.place)
+    step.start()
+    if await step.finished():
+        raise NotReady(f"{step.name} failed: {step.words()}")
+
+
+async def _make_tablets(world: World, environment: dict[str, str]) -> None:
+    """Two tablets in the first outlet by token, two in the second paired with a code and mTLS, as a shop does."""
+    first, second = (outlet["id"] for outlet in world.facts["outlets"])
+    tills = {till["outlet_id"]: till for till in world.facts["tills"]}
+    plain = [till for till in world.facts["tills"] if till["outlet_id"] == first]
+    wanted: list[tuple[str, str, dict[str, str]]] = [(first, till["token"], {}) for till in plain]
+    wanted += [(second, "", {"replaces": tills[second]["id"]}), (second, "", {"name": "Kasa 2"})]
+    for number, (outlet_id, token, draft) in enumerate(wanted, start=1):
+        name = f"tablet-{number}"
+        folder = world.folder / name
+        mount_memory(folder, DISK_MEGABYTES)
+        space = Namespace(name)
+        cable = Cable(world.place, space, number)
+        clock = world.folder / f"{name}.clock"
+        clock.write_bytes(bytes(8))
+        seam = Path(__file__).with_name("seam")
+        own = {
+            **environment,
+            "PYTHONPATH": os.pathsep.join([str(seam), environment["PYTHONPATH"]]),
+            "GIPOS_SOAK_CLOCK": str(clock),
+            "GIPOS_EDGE_TOKEN": token,
+        }
+        run = ["--data", str(folder / "till"), "--port", str(TILL_PORT)]
+        run += ["--cloud", f"{CLOUD}:{GRPC_PORT}"] if token else []
+        log = world.folder / "logs" / f"{name}.log"
+        program = Program(name, python("edge", *run), log, own, space)
+        tablet = Tablet(name, "", outlet_id, folder / "till", program, space, cable, _session(space), clock)
+        world.tablets.append(tablet)
+        if not token:
+            made = await world.must("POST", "/api/v1/pairing-codes", {"outlet_id": outlet_id, **draft})
+            pair = python("edge", "enroll", "--qr", made["qr_text"], "--data", str(folder / "till"))
+            enrol = Program(f"pairing of {name}", pair, log, own, space)
+            enrol.start()
+            if await enrol.finished():
+                raise NotReady(f"The pairing of {name} failed: {enrol.words()}")
+        program.start()
+    for tablet in world.tablets:
+        await tablet.ready()
+        await _until(f"{tablet.name} is online", tablet.program, lambda tablet=tablet: _named(tablet))
+
+
+async def _named(tablet: Tablet) -> bool:
+    shown = (await tablet.call("GET", "/status"))[1]
+    tablet.till_id = shown.get("till", {}).get("id", "")
+    return bool(tablet.till_id)
+
+
+async def _stock(world: World) -> None:
+    for number in range(_SEEDED):
+        made = await world.must(
+            "POST", "/api/v1/products", {"name": f"Barang {number:02d}", "price": {"amount": 1000 * (number + 1)}}
+        )
+        world.products.append(made["id"])
+        for outlet in world.facts["outlets"]:
+            body = {"outlet_id": outlet["id"], "quantity": "1000", "reason": "received", "note": "opening"}
+            await world.must("POST", f"/api/v1/inventory/{made['id']}:adjust", body)

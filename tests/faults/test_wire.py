@@ -1,0 +1,38 @@
+"""The judge's own reading of messages, against the product's writing of them."""
+
+from __future__ import annotations
+
+import pytest
+
+from gipos.v1.catalog_pb2 import Product
+from gipos.v1.inventory_pb2 import Level
+from gipos.v1.sales_pb2 import Sale
+from scripts.soaking.wire import Message, thousandths
+
+
+def test_the_fields_the_judge_reads_are_where_the_contract_says() -> None:
+    product = Product(id="prd_1", name="Teh", barcodes=["B1", "B2"], active=False)
+    product.price.amount = 2500
+    read = Message(product.SerializeToString())
+    assert (read.text(2), read.many(4), Message(read.raw(7)).number(1)) == ("Teh", [b"B1", b"B2"], 2500)
+    assert read.has(11)
+    assert read.number(11, 1) == 0
+    level = Message(Level(on_hand="-1.5", reserved="2", version=300).SerializeToString())
+    assert (thousandths(level.text(3)), thousandths(level.text(4)), level.number(6)) == (-1500, 2000, 300)
+    sale = Sale(note="mark")
+    sale.lines.add(product_id="prd_1", quantity="3")
+    read = Message(sale.SerializeToString())
+    assert (read.text(24), Message(read.many(10)[0]).text(2), Message(read.many(10)[0]).text(4)) == ("mark", "prd_1", "3")
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("1", 1000), ("0.5", 500), ("-0.5", -500), ("-12.345", -12345), ("7.25", 7250), ("", 0)]
+)
+def test_quantities_are_thousandths(text: str, value: int) -> None:
+    assert thousandths(text) == value
+
+
+@pytest.mark.parametrize("data", [b"\x0a\x05abc", b"\x0b", b"\xff"])
+def test_what_is_no_message_is_refused(data: bytes) -> None:
+    with pytest.raises((ValueError, IndexError)):
+        Message(data)
