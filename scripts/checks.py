@@ -50,8 +50,9 @@ def main(arguments: list[str]) -> int:
             return 1
     _provide_programs()
     print("       pytest", flush=True)
-    # Two workers for two cores; a file stays on one worker because its tests share fixtures.
-    return _pytest(["-n", "2", "--dist", "loadfile"])
+    # Two workers for two cores; a file stays on one worker because its tests share fixtures. In the order they are found: by
+    # default files with few tests come last, which are those that take minutes, and one worker would wait for them.
+    return _pytest(["-n", "2", "--dist", "loadfile", "--no-loadscope-reorder"])
 
 
 def _provide_programs() -> None:
