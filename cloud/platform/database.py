@@ -308,7 +308,7 @@ def driver_url(url: str) -> URL:
 
 
 def _engine(url: str, role: str, connections: int, options: dict[str, object]) -> AsyncEngine:
-    return create_async_engine(
+    engine = create_async_engine(
         driver_url(url),
         execution_options=options,
         pool_size=connections,
@@ -318,6 +318,14 @@ def _engine(url: str, role: str, connections: int, options: dict[str, object]) -
         hide_parameters=True,  # names and numbers of people must not reach the log with an error
         connect_args={"server_settings": _settings(role)},
     )
+    sa.event.listen(engine.sync_engine, "checkout", _refuse_closed)
+    return engine
+
+
+def _refuse_closed(connection: Any, *_: object) -> None:
+    """Makes the pool open another connection for one that ended while it lay there, as all do when PostgreSQL starts again."""
+    if connection.driver_connection.is_closed():
+        raise sa.exc.DisconnectionError
 
 
 def _settings(role: str) -> dict[str, str]:

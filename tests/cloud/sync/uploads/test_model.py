@@ -52,9 +52,11 @@ async def cut(database_url: str) -> Any:
 
     async def run() -> None:
         await admin.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() "
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = current_database() "
             "AND application_name = 'gipos_app' AND xact_start IS NOT NULL AND pid <> pg_backend_pid()"
         )
+        for _ in range(5):
+            await asyncio.sleep(0)  # the last words are read, then the end: a connection nobody uses is known to be closed
 
     yield run
     await admin.close()
