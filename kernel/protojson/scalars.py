@@ -210,6 +210,6 @@ def single_precision(value: float) -> float:
         return value
     for digits in (6, 7, 8):
         short = float(f"{value:.{digits}g}")
-        if abs(short) <= _FLOAT_MAX and struct.unpack("<f", struct.pack("<f", short))[0] == value:
+        if abs(short) < _FLOAT_ROUNDS_TO_INFINITY and struct.unpack("<f", struct.pack("<f", short))[0] == value:
             return short
     return float(f"{value:.9g}")

@@ -7,8 +7,8 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
-from google.protobuf import json_format
-from hypothesis import HealthCheck, given, settings
+from google.protobuf import json_format, wrappers_pb2
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from gipos.v1 import sales_pb2
@@ -218,7 +218,9 @@ def test_any_bytes_are_either_read_or_refused_in_our_words(data: bytes) -> None:
 
 
 @given(st.floats(width=32, allow_nan=False, allow_infinity=False))
+@example(3.4028234663852886e38)  # the largest: its short form is larger, and still rounds to it
 def test_a_single_precision_number_prints_short_and_true(value: float) -> None:
     short = single_precision(value)
     assert struct.pack("<f", short) == struct.pack("<f", value)
     assert len(repr(short)) <= len(repr(value))
+    assert short == json.loads(json_format.MessageToJson(wrappers_pb2.FloatValue(value=value)))
