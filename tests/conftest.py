@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
 import re
@@ -30,6 +31,12 @@ from cloud.platform.postgres import EmbeddedPostgres
 from cloud.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[1]
+MEMORY = Path("/dev/shm")
+MEMORY_BYTES = 1_000_000_000
+"""So much must be free there before the shared server's files, 150 MB or so, are put there."""
+ON_ONE_PLATFORM = [f"tests/flows/test_{name}.py" for name in ("dashboard_page", "docs_page", "story", "outsider")]
+"""Files whose tests use the running platform of tests/flows/conftest.py, in this order and before all others, on one worker. The
+last one leaves thousands of webhooks to be delivered. A file that is not named here starts a platform of its own."""
 _numbers = count(1)
 
 # A run says something about the code, not about luck or about how busy the machine is: everybody's runs try the same examples.
@@ -42,25 +49,69 @@ settings.load_profile("steady")
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
-    """Gives each run a folder of its own.
+    """Gives each run a folder of its own, and lets programs keep what they compile.
 
-    pytest's shared one is closed to other accounts again by every run that starts; under root the database, which runs under
+    pytest's shared folder is closed to other accounts again by every run that starts; under root the database, which runs under
     another account, would lose its files in the middle of a test because somebody else began to test.
     """
+    # Some machines set it; each of the hundreds of programs that are started would compile all of its sources again.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    sys.dont_write_bytecode = False
     if config.option.basetemp is None and not hasattr(config, "workerinput"):
         folder = tempfile.mkdtemp(prefix="gipos-test-")
         config.option.basetemp = str(Path(folder) / "run")
         config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
 
 
+class _SharedServer(EmbeddedPostgres):
+    """Need not survive the machine: it is thrown away with the run. Tests about that have servers of their own."""
+
+    def command(self) -> list[str]:
+        options = ("fsync=off", "full_page_writes=off", "max_wal_size=96MB", "min_wal_size=32MB")
+        return [*super().command(), *(word for option in options for word in ("-c", option))]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """A file is one worker's, as its tests share what it starts; and so are the files that share a platform."""
+    from xdist.scheduler import LoadFileScheduling  # type: ignore[import-untyped]  # it comes without types
+
+    class ByPlatform(LoadFileScheduling):  # type: ignore[misc]  # as above
+        def _split_scope(self, nodeid: str) -> str:
+            file = super()._split_scope(nodeid)
+            return "one platform" if file in ON_ONE_PLATFORM else file
+
+    return ByPlatform(config, log) if config.option.dist == "loadfile" else None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest first, or one worker would wait for it at the end."""
+    places = {file: place for place, file in enumerate(ON_ONE_PLATFORM)}
+    items.sort(key=lambda item: places.get(item.nodeid.partition("::")[0], len(places)))
+
+
+def pytest_collection_finish() -> None:
+    """What was loaded by now stays, and is not looked through for garbage again and again: as in a cloud that serves."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
+
+
 @pytest.fixture(scope="session")
 def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A running server whose database `gipos` has the newest schema and no rows."""
-    folder = tmp_path_factory.mktemp("server") / "postgres"
-    with EmbeddedPostgres(Path(folder)) as server:
-        url = server.start()
-        asyncio.run(schema.migrate(url))
-        yield url
+    folder = tmp_path_factory.mktemp("server")
+    if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > MEMORY_BYTES:
+        # A clone is 300 files, made and removed for each test. ext4 takes half a second for that: it does not give out the
+        # places of files that were just removed, and looks at every one of them for every new file.
+        folder = Path(tempfile.mkdtemp(prefix="gipos-test-", dir=MEMORY))
+    try:
+        with _SharedServer(folder / "postgres") as server:
+            url = server.start()
+            asyncio.run(schema.migrate(url))
+            yield url
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture

@@ -15,8 +15,9 @@ import time
 import urllib.request
 import venv
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import pytest
 from websockets.sync.client import ClientConnection, connect
@@ -25,6 +26,7 @@ from scripts.benchmarks.platform import free_port_base
 
 ROOT = Path(__file__).resolve().parents[2]
 CLIENTS = Path(__file__).parent / "clients"
+T = TypeVar("T")
 
 
 def run(command: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -41,9 +43,26 @@ def is_alive(pid: int) -> bool:
     return "zombie" not in Path(f"/proc/{pid}/status").read_text()
 
 
-@pytest.fixture(scope="module")
-def platform() -> Iterator[Path]:
-    """The up.json of a running platform; afterwards nothing of it may be left running."""
+class Shared(Generic[T]):
+    """What takes long to start: one, for as long as the next test wants it, too."""
+
+    def __init__(self, make: Callable[[], AbstractContextManager[T]]) -> None:
+        self._make = make
+        self._made: T | None = None
+        self._stack = ExitStack()
+
+    def taken(self) -> T:
+        if self._made is None:
+            self._made = self._stack.enter_context(self._make())
+        return self._made
+
+    def end(self) -> None:
+        self._made = None
+        self._stack.close()
+
+
+@contextmanager
+def running_platform() -> Iterator[Path]:
     data = Path(tempfile.mkdtemp(prefix="gipos-flow-"))
     up = data / "up.json"
     try:
@@ -58,6 +77,15 @@ def platform() -> Iterator[Path]:
     finally:
         run("down", "--data", data)
         shutil.rmtree(data, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def platform() -> Path:
+    """The up.json of a running platform; after the last test of it nothing of it may be left running.
+
+    Files that share it are named in tests/conftest.py, so that one worker has them all.
+    """
+    return PLATFORM.taken()
 
 
 @pytest.fixture(scope="session")
@@ -212,16 +240,31 @@ class Browser:
         self.run(f"document.querySelector({json.dumps(selector)}).focus()")
         self.send("Input.insertText", text=text)
 
+    @contextmanager
+    def another(self) -> Iterator[Browser]:
+        """Another tab, closed afterwards."""
+        made = self.send("Target.createTarget", url="about:blank")["targetId"]
+        try:
+            with connect(f"{self.address}/devtools/page/{made}", max_size=None) as socket:
+                yield Browser(socket)
+        finally:
+            self.send("Target.closeTarget", targetId=made)
+
+    @property
+    def address(self) -> str:
+        host, port = self._socket.remote_address[:2]
+        return f"ws://{host}:{port}"
+
     def open(self, address: str) -> None:
         self.asked.clear()
         self.complaints.clear()
         self.send("Page.navigate", url=address)
 
 
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+@contextmanager
+def running_browser() -> Iterator[Browser]:
     assert CHROMIUM is not None
-    profile = tmp_path_factory.mktemp("chromium")
+    profile = Path(tempfile.mkdtemp(prefix="gipos-chromium-"))
     process = subprocess.Popen([CHROMIUM, *OPTIONS, f"--user-data-dir={profile}"], stderr=subprocess.DEVNULL)
     try:
         file = profile / "DevToolsActivePort"
@@ -238,3 +281,23 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     finally:
         process.kill()
         process.wait()
+        shutil.rmtree(profile, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Browser:
+    return BROWSER.taken()
+
+
+PLATFORM, BROWSER = Shared(running_platform), Shared(running_browser)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> Iterator[None]:
+    del item
+    yield
+    wanted = getattr(nextitem, "fixturenames", ())
+    if "browser" not in wanted:
+        BROWSER.end()
+    if "platform" not in wanted:
+        PLATFORM.end()

@@ -1,8 +1,15 @@
-"""A till that does one thing and ends, to be killed at any of its storage calls: `crashing_till.py ACTION FOLDER PAPER`."""
+"""Tills that do one thing and end, to be killed at any of their storage calls.
+
+A line `["ACTION", "TILL", "PAPER", "DOOR", "ERRORS"]` makes one and writes its process id. It is a fork: loading the program
+takes much longer than what it does. It begins when somebody opens DOOR, a named pipe, for writing; what goes wrong is in ERRORS.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import json
+import os
+import signal
 import sys
 from functools import partial
 from pathlib import Path
@@ -56,7 +63,23 @@ ACTIONS = {"sell": sell, "acknowledge": acknowledge, "apply": apply, "begin": be
 
 
 def main() -> None:
-    action, folder, paper = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # how they end is asked of their tracer
+    for line in sys.stdin:
+        action, folder, paper, door, errors = json.loads(line)
+        pid = os.fork()
+        if pid == 0:
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            with Path(errors).open("wb") as file:
+                os.dup2(file.fileno(), sys.stderr.fileno())
+            Path(door).open("rb").close()
+            work(action, Path(folder), Path(paper))
+            return
+        sys.stdout.write(f"{pid}\n")
+        sys.stdout.flush()
+
+
+def work(action: str, folder: Path, paper: Path) -> None:
+    """One of the actions, on a till of its own."""
     storage = Storage.open(folder, space=Space(folder, Budget(reserve=4096)))
     asyncio.run(ACTIONS[action](storage, paper))
     storage.close()

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import threading
 from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -64,29 +67,67 @@ def strace() -> str:
     return found
 
 
+class Tills:
+    """Makes tills, each a process that waits behind its door."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+        self._turn = threading.Lock()
+
+    def make(self, *words: str) -> int:
+        """Its process id."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        with self._turn:
+            self._process.stdin.write(json.dumps(words) + "\n")
+            self._process.stdin.flush()
+            return int(self._process.stdout.readline())
+
+
+@pytest.fixture(scope="module")
+def tills() -> Iterator[Tills]:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "protos")))}
+    command = [sys.executable, str(TILL)]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment, cwd=ROOT
+    ) as process:
+        yield Tills(process)
+
+
 class Lab:
     """Copies of one prepared till, each run once under strace."""
 
-    def __init__(self, strace: str, action: str, origin: Path, work: Path) -> None:
-        self._strace, self._action, self._origin, self._work = strace, action, origin, work
+    def __init__(self, strace: str, tills: Tills, action: str, origin: Path, work: Path) -> None:
+        self._strace, self._tills, self._action, self._origin, self._work = strace, tills, action, origin, work
+        self.ended = self.errors = ""
 
     def run(self, name: str, *options: str) -> Path:
         folder = self._work / name
         shutil.copytree(self._origin, folder / "till")
         (folder / "paper").mkdir()
+        door = folder / "door"
+        os.mkfifo(door)
+        pid = self._tills.make(self._action, *(str(folder / part) for part in ("till", "paper", "door", "errors")))
         names = [f"{file}{suffix}" for file in FILES[self._action] for suffix in ("", "-wal", "-shm")]
         paths = [part for name in names for part in ("-P", str(folder / "till" / name))]
-        command = [self._strace, "-f", "-qq", "-o", str(folder / "trace"), *paths, *options]
-        command += [sys.executable, str(TILL), self._action, str(folder / "till"), str(folder / "paper")]
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "protos")))}
-        done = subprocess.run(command, check=False, capture_output=True, env=environment, cwd=ROOT)
-        self.code, self.errors = done.returncode, done.stderr
+        command = [self._strace, "-f", "-o", str(folder / "trace"), *paths, *options, "-p", str(pid)]
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as tracer:
+            assert tracer.stderr is not None
+            said = tracer.stderr.readline()
+            try:
+                assert "attached" in said, said
+            finally:
+                door.open("wb").close()
+            tracer.stderr.read()
+        # The process has the number of its first thread.
+        (self.ended,) = re.findall(rf"^{pid} +\+\+\+ (.+) \+\+\+$", (folder / "trace").read_text(), re.MULTILINE)
+        self.errors = (folder / "errors").read_text()
         return folder
 
     def points(self) -> list[tuple[str, int]]:
         """Every storage call of the action: its name and the how manieth of its thread."""
         folder = self.run("whole", "-e", f"trace={','.join(CALLS)}")
-        assert self.code == 0, self.errors.decode()
+        assert self.ended == "exited with 0", self.errors
         counts: Counter[tuple[str, str]] = Counter()
         for line in (folder / "trace").read_text().splitlines():
             found = _LINE.match(line)
@@ -145,13 +186,13 @@ def check(folder: Path) -> dict[str, Any]:
 @pytest.mark.parametrize("action", ["sell", "acknowledge", "apply", "begin"])
 @pytest.mark.timeout(240)
 def test_killed_at_any_storage_call_nothing_is_lost_doubled_or_half_done(
-    strace: str, action: str, tmp_path: Path, identity: outlets.Identity
+    strace: str, tills: Tills, action: str, tmp_path: Path, identity: outlets.Identity
 ) -> None:
     origin = tmp_path / "origin"
     storage = prepared(origin, identity)
     epoch = storage.store_epoch
     storage.close()
-    lab = Lab(strace, action, origin, tmp_path)
+    lab = Lab(strace, tills, action, origin, tmp_path)
     points = lab.points()
     whole = check(tmp_path / "whole")
     assert len(points) >= 8, "the action was not traced"
@@ -160,11 +201,11 @@ def test_killed_at_any_storage_call_nothing_is_lost_doubled_or_half_done(
 
     def kill(point: tuple[str, int]) -> tuple[dict[str, Any], bool]:
         call, number = point
-        own = Lab(strace, action, origin, tmp_path)
+        own = Lab(strace, tills, action, origin, tmp_path)
         folder = own.run(f"{call}-{number}", "-e", f"trace={call}", "-e", f"inject={call}:signal=SIGKILL:when={number}")
         found = check(folder)
         shutil.rmtree(folder)
-        return found, own.code != 0
+        return found, own.ended == "killed by SIGKILL"
 
     with ThreadPoolExecutor(max(2, os.cpu_count() or 2)) as pool:
         for found, killed in pool.map(kill, points):
