@@ -23,6 +23,8 @@ from edge.storage.folder import STORE_NAME
 def main() -> int:
     """Reads the settings and does what was asked; the exit code."""
     arguments = sys.argv[1:]
+    # What a till writes is its owner's: sales, keys, copies.
+    os.umask(0o077)
     try:
         if arguments[:1] == ["enroll"]:
             return _enroll(settings.read_enrolling(arguments[1:], os.environ))
@@ -40,11 +42,16 @@ def main() -> int:
     ) as error:
         sys.stderr.write(f"{error}\n")
         return 1
+    except KeyboardInterrupt:
+        sys.stderr.write(f"{words.STOPPED}\n")
+        return 130
     return 0
 
 
 def _enroll(given: settings.Enrolling) -> int:
-    code = given.code or input("Kode pemasangan / Pairing code: ")
+    if not given.again:
+        enrolment.check_new(given.data)
+    code = given.code or _asked("Kode pemasangan / Pairing code: ")
     made = asyncio.run(
         enrolment.enrol(given.data, given.cloud, code, software_version=daemon.VERSION, pin=given.authority, say=_say)
     )
@@ -52,9 +59,21 @@ def _enroll(given: settings.Enrolling) -> int:
     return 0
 
 
+def _asked(question: str) -> str:
+    try:
+        typed = input(question)
+    except EOFError:
+        raise settings.SettingsInvalid(words.NO_CODE) from None
+    settings.check_code(typed)
+    return typed
+
+
 def _export(arguments: list[str]) -> int:
     """Writes what the cloud does not have yet into a file; a daemon may be running."""
-    parser = argparse.ArgumentParser(prog="python -m edge export", description="Writes what is not uploaded into a file.")
+    parser = argparse.ArgumentParser(
+        prog="python -m edge export",
+        description="Menyimpan penjualan yang belum terkirim ke berkas. / Writes what is not uploaded into a file.",
+    )
     parser.add_argument("--data", default=os.environ.get("GIPOS_EDGE_DATA", "var/till"), help="folder of this till's files")
     parser.add_argument("--to", required=True, help="the file to write, one JSON object per line")
     parser.add_argument("--all", action="store_true", help="also what the cloud has acknowledged and the till still keeps")

@@ -89,6 +89,8 @@ def bind(port: int) -> socket.socket:
     except OSError as error:
         listener.close()
         raise CannotStart(
+            f"Port {port} di {HOST} tidak bisa dipakai ({error.strerror}). Hentikan program yang memakainya, atau pilih port lain"
+            " dengan --port.\n"
             f"The till's local API cannot use port {port} on {HOST} ({error.strerror})."
             " Stop the program that has it, or choose another with --port."
         ) from error
@@ -143,9 +145,11 @@ async def _run(settings: Settings, storage: Storage, listener: socket.socket, st
             await receipts.take_up_waiting()
 
         async def policy(given: OfflinePolicy) -> None:
-            if own is not None:
-                storage.policy_keys = own.identity.policy_keys
             try:
+                if own is not None:
+                    storage.policy_keys = own.identity.policy_keys
+                elif given.key_id not in storage.policy_keys:
+                    storage.policy_keys = await enrolment.policy_keys(cloud)
                 await storage.adopt_policy(given)
             except Exception as error:  # noqa: BLE001 (the rules from before stay; the cloud sends them again with the next stream)
                 _note_failure(storage, error, "offline_policy_not_kept")

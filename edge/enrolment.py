@@ -28,12 +28,10 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from google.rpc import error_details_pb2
 from grpc import aio
-from grpc_status import rpc_status
 
+from edge import answers, words
 from edge import identity as identities
-from edge import words
 from edge.identity import DOOR_NAME, Identity, IdentityUnusable, Own
 from edge.storage import facts
 from edge.storage.folder import Storage
@@ -46,12 +44,16 @@ if TYPE_CHECKING:
 
 PATIENCE_SECONDS = 15.0
 """For one answer of the cloud, on a bad line."""
+ASKED_WITHIN_SECONDS = 5.0
+"""For an answer that a running link waits for."""
 CLOCK_TOLERANCE = timedelta(minutes=5)
 RENEW_SPAN = timedelta(days=18)
 """A fifth of a certificate's life: renewed at a random moment between 60 and 80 percent of it."""
 RENEW_CONTEXT = b"gipos renew\0"
 CHECK_SECONDS = 6 * 3600.0
 RETRY_SECONDS = 600.0
+_NOT_A_DOOR = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.UNKNOWN})
+"""What gRPC says of a server that is not a pairing one, or not gRPC at all."""
 PENDING_NAME = "pairing.json"
 
 _log = structlog.get_logger(__name__)
@@ -115,6 +117,21 @@ async def enrol(
     return identity
 
 
+def check_new(folder: Path) -> None:
+    """Sees to it that nobody pairs a tablet twice by mistake.
+
+    Raises:
+        PairingFailed: the folder is that of a till already.
+    """
+    try:
+        known = identities.load(folder)
+    except IdentityUnusable:
+        return  # pairing again is what mends that
+    if known is not None:
+        names = {"till": known.till_name, "outlet": known.outlet_name, "tenant": known.tenant_name}
+        raise PairingFailed(words.ALREADY.format(**names, data=folder))
+
+
 async def find_door(address: str) -> Door:
     """Looks how the cloud is reached at an address. Nothing is said there but hello.
 
@@ -145,7 +162,11 @@ async def _entered(
         try:
             answer = await stub.GetAuthorities(enrolment_pb2.GetAuthoritiesRequest(), timeout=PATIENCE_SECONDS)
         except aio.AioRpcError as error:
-            raise PairingFailed(_meaning(error, door.address)) from error
+            text = _meaning(error, door.address)
+            if error.code() in _NOT_A_DOOR and not answers.reason(error)[0] and text.startswith(door.address):
+                # Somebody has answered before, so it is not the network.
+                text = words.NO_DOOR.format(address=door.address)
+            raise PairingFailed(text) from error
         authorities = tuple(answer.authorities)
         prints = [hashlib.sha256(each).hexdigest() for each in authorities]
         if pin and pin.lower() not in prints:
@@ -293,6 +314,21 @@ async def _renew(own: Own, stub: EnrolmentServiceAsyncStub) -> None:
     _log.info("certificate_renewed", until=own.identity.certificate.not_valid_after_utc.isoformat())
 
 
+async def policy_keys(address: str) -> dict[str, bytes]:
+    """What offline rules are signed with, for a till with a token: it was given no keys, and asks where it sends its token.
+
+    Whoever answers there is believed, as in all that such a till is told. Empty when the cloud does not say.
+    """
+    async with _channel(Door(address, is_plain=True), ()) as channel:
+        stub: EnrolmentServiceAsyncStub = EnrolmentServiceStub(channel)
+        try:
+            answer = await stub.GetAuthorities(enrolment_pb2.GetAuthoritiesRequest(), timeout=ASKED_WITHIN_SECONDS)
+        except aio.AioRpcError as error:
+            _log.info("policy_keys_not_given", code=error.code().name)
+            return {}
+    return {each.key_id: each.public_key for each in answer.policy_keys}
+
+
 def _renew_at(earliest: datetime) -> datetime:
     return earliest + RENEW_SPAN * random.random()  # noqa: S311 (spreads load, guards nothing)
 
@@ -323,12 +359,10 @@ def _compare_clocks(theirs: datetime, say: Callable[[str], None]) -> None:
 def _meaning(error: aio.AioRpcError, address: str) -> str:
     """An error of the cloud or of the way to it, for the person in front of the tablet."""
     details = error.details() or ""
-    info = error_details_pb2.ErrorInfo()
-    status = rpc_status.from_call(error)  # type: ignore[arg-type]  # reads the trailing metadata of this kind of error just as well
-    for detail in status.details if status is not None else ():
-        if detail.Unpack(info):
-            text = words.REASONS.get(info.reason)
-            return text.format(**info.metadata) if text is not None else f"{words.REFUSED}\n{details}"
+    reason, values = answers.reason(error)
+    if reason:
+        text = words.REASONS.get(reason)
+        return text.format(**values) if text is not None else f"{words.REFUSED}\n{details}"
     if "CERTIFICATE_VERIFY_FAILED" in details and ("expired" in details or "not yet valid" in details):
         return words.CERTIFICATE_TIME.format(address=address, ours=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC")
     if "CERTIFICATE_VERIFY_FAILED" in details or "Hostname Verification" in details:

@@ -35,6 +35,9 @@ PRODUCT_CONFLICTED: EventType[Product] = EventType(
     "product.conflicted", "product", "A change made at a till met another one; the value that lost waits for somebody to choose."
 )
 RESERVATION_CREATED: EventType[Reservation] = EventType("reservation.created", "reservation", "Goods were promised to an order.")
+RESERVATION_EXTENDED: EventType[Reservation] = EventType(
+    "reservation.extended", "reservation", "Promised goods are kept until another time."
+)
 RESERVATION_RELEASED: EventType[Reservation] = EventType("reservation.released", "reservation", "Promised goods were given back.")
 RESERVATION_FULFILLED: EventType[Reservation] = EventType(
     "reservation.fulfilled", "reservation", "Promised goods have left the shop."
@@ -58,7 +61,8 @@ EVENT_TYPES = {
     for event_type in (
         PRODUCT_CREATED, PRODUCT_UPDATED, PRODUCT_DELETED, INVENTORY_UPDATED, CUSTOMER_CREATED, CUSTOMER_UPDATED,
         CUSTOMER_DELETED, SALE_CREATED, SALE_COMPLETED, SALE_REFUNDED, DEVICE_OPERATION_QUARANTINED, DEVICE_FORKED,
-        PRODUCT_CONFLICTED, RESERVATION_CREATED, RESERVATION_RELEASED, RESERVATION_FULFILLED, RESERVATION_EXPIRED,
+        PRODUCT_CONFLICTED, RESERVATION_CREATED, RESERVATION_EXTENDED, RESERVATION_RELEASED,
+        RESERVATION_FULFILLED, RESERVATION_EXPIRED,
     )
 }  # fmt: skip
 

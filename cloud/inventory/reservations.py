@@ -19,7 +19,7 @@ from cloud.platform.database import Transaction
 from gipos.v1.inventory_pb2 import CreateReservationRequest, ExtendReservationRequest, Level, Reservation
 from kernel import business_days, quantities
 from kernel.errors import AlreadyExists, Invalid, NotEnoughStock, NotFound, ReservationEnded, Violation
-from kernel.event_types import RESERVATION_CREATED
+from kernel.event_types import RESERVATION_CREATED, RESERVATION_EXTENDED
 from kernel.ids import new_id
 
 USUAL_SECONDS = 900
@@ -215,7 +215,9 @@ async def extend(tx: Transaction, request: ExtendReservationRequest) -> Reservat
     until = tx.now + timedelta(seconds=request.expires_in_seconds or USUAL_SECONDS)
     (changed,) = await promises.store(tx, [row.id], expires_at=until)
     trail.about(row.id)
-    return promises.to_proto(changed, tx.now)
+    reservation = promises.to_proto(changed, tx.now)
+    tx.publish(RESERVATION_EXTENDED, reservation, subject_id=row.id, version=changed.version, outlet_id=row.outlet_id)
+    return reservation
 
 
 async def _locked(tx: Transaction, reservation_id: str) -> Any:

@@ -2,20 +2,23 @@
 
 Keeps no buffer, only what was told, so that it is told once. It looks often at first and ever more seldom, because what may be
 sold unseen grows with the time: at a silence of an hour every six minutes. Such news is for channels, not for tills: it goes into
-the merchant's lane of the log, and tills read levels in the outlet's.
+the merchant's lane of the log, and tills read levels in the outlet's. How fast things sell is read once an hour: what could
+change it does not arrive while the outlet is silent.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import sqlalchemy as sa
 import structlog
 
 from cloud.inventory import buffers
-from cloud.inventory.buffers import Silence
+from cloud.inventory.buffers import Rate, Silence
 from cloud.platform import log
 from cloud.platform.database import Database, Transaction
 from cloud.platform.jobs import DATABASE_ERRORS
@@ -32,6 +35,8 @@ STEP = 10
 """A change of what may be promised is worth telling from this part of it on, or when nothing is left, or something again."""
 AT_ONCE = 500
 """Levels announced in one transaction; the others follow with the next look."""
+RATES_KEPT = timedelta(hours=1)
+"""So long what was read of how fast products sell serves a silence. Other tills of the outlet may be selling meanwhile."""
 
 # What there is to do: outlets that are silent and were not looked at lately, and outlets that were and are not any more.
 _DUE = sa.text(
@@ -86,6 +91,21 @@ _FORGET = sa.text("DELETE FROM told_buffers WHERE tenant_id = :tenant_id AND out
 logger = structlog.get_logger()
 
 
+@dataclass(frozen=True)
+class _Read:
+    """How fast the products of a silent outlet sell."""
+
+    since: datetime
+    """Of the silence."""
+    at: datetime
+    rates: dict[tuple[str, str], Rate] = field(default_factory=dict)
+
+
+_Memory = dict[tuple[str, str], _Read]
+"""By merchant and outlet. It is of one process, which may be another one at the next look: then it is read once more."""
+_memories: WeakKeyDictionary[Database, _Memory] = WeakKeyDictionary()
+
+
 def is_worth_telling(before: int, after: int) -> bool:
     """Whether a channel should hear that it may promise so much and no longer so much, in thousandths."""
     if before == after:
@@ -103,18 +123,21 @@ async def tell(database: Database) -> int:
     now = business_days.now()
     async with database.across_tenants() as connection:
         due = (await connection.execute(_DUE, buffers.parameters(now) | {"tenant_id": ""})).all()
+    memory = _memories.setdefault(database, {})
+    for place in [place for place, read in memory.items() if now - read.at >= RATES_KEPT]:
+        del memory[place]
     count = 0
     for tenant_id, outlet_id in due:
         try:
             async with database.transaction(tenant_id) as tx:
-                count += await _look(tx, outlet_id)
+                count += await _look(tx, outlet_id, memory)
         except (GiposError, *DATABASE_ERRORS) as error:
             # One merchant's trouble must not silence the others; the next turn tries again.
             logger.warning("buffers_not_told", tenant_id=tenant_id, outlet_id=outlet_id, error=repr(error))
     return count
 
 
-async def _look(tx: Transaction, outlet_id: str) -> int:
+async def _look(tx: Transaction, outlet_id: str, memory: _Memory) -> int:
     silence = (await buffers.silences(tx.connection, tx.tenant_id, tx.now)).get(outlet_id)
     place = {"tenant_id": tx.tenant_id, "outlet_id": outlet_id}
     if silence is not None:
@@ -123,7 +146,7 @@ async def _look(tx: Transaction, outlet_id: str) -> int:
     if turn is None or (silence is not None and turn.next_at > tx.now):
         return 0
     rows = (await tx.run(_LEVELS, **place, is_silent=silence is not None)).all()
-    news, is_more = await _news(tx, outlet_id, rows, silence)
+    news, is_more = await _news(tx, outlet_id, rows, silence, memory)
     if news:
         _publish(tx, outlet_id, news)
         product_ids, told = [row.product_id for row, _ in news], [buffer for _, buffer in news]
@@ -140,13 +163,14 @@ async def _look(tx: Transaction, outlet_id: str) -> int:
 
 
 async def _news(
-    tx: Transaction, outlet_id: str, rows: Sequence[Any], silence: Silence | None
+    tx: Transaction, outlet_id: str, rows: Sequence[Any], silence: Silence | None, memory: _Memory
 ) -> tuple[list[tuple[Any, int]], bool]:
     """The levels to announce, each with what is held back of it now; and whether there are more."""
     held: dict[tuple[str, str], int] = {}
     if silence is not None:
         on_hand = {(outlet_id, row.product_id): row.on_hand for row in rows}
-        held = await buffers.of_silent(tx.connection, tx.tenant_id, on_hand, {outlet_id: silence}, tx.now)
+        known = await _rates(tx, outlet_id, [key for key, there in on_hand.items() if there > 0], silence, memory)
+        held = buffers.by_rates(on_hand, known, {outlet_id: silence}, tx.now)
     found: list[tuple[Any, int]] = []
     is_more = False
     for row in rows:
@@ -161,6 +185,18 @@ async def _news(
         else:
             found.append((row, buffer))
     return found, is_more
+
+
+async def _rates(
+    tx: Transaction, outlet_id: str, keys: Collection[tuple[str, str]], silence: Silence, memory: _Memory
+) -> dict[tuple[str, str], Rate]:
+    """How fast these sell; read for those of which that is not known of this silence yet."""
+    read = memory.get((tx.tenant_id, outlet_id))
+    if read is None or read.since != silence.since:
+        read = memory[tx.tenant_id, outlet_id] = _Read(silence.since, tx.now)
+    unknown = [key for key in keys if key not in read.rates]
+    read.rates.update(await buffers.rates(tx.connection, tx.tenant_id, unknown, {outlet_id: silence}, tx.now))
+    return {key: read.rates[key] for key in keys}
 
 
 def _is_fresh(told_at: datetime | None, now: datetime) -> bool:

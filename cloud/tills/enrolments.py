@@ -6,7 +6,7 @@ Whatever is asked twice because an answer was lost is answered the same. Nobody 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -29,9 +29,7 @@ from gipos.edge.v1.enrolment_pb2 import EnrolRequest, EnrolResponse, RenewCertif
 from kernel import business_days
 from kernel.errors import (
     Invalid,
-    PairingCodeExpired,
     PairingCodeOther,
-    PairingCodeUsed,
     PairingCodeWrong,
     TillRevoked,
     Unauthenticated,
@@ -48,6 +46,10 @@ SAME = timedelta(days=1)
 """Within this time a till that asks again for the same key gets the same certificate."""
 RENEW_CONTEXT = b"gipos renew\0"
 LONGEST = 200
+_WRONG = (
+    "This pairing code is wrong, was used, or is older than ten minutes. Check what was typed; if it is right, make a new code."
+)
+"""The same for all three: who guesses learns nothing."""
 
 
 @dataclass(frozen=True)
@@ -60,34 +62,30 @@ class Enrolments:
     addresses: Addresses
     announce: Callable[[str], None]
     """Told, after the commit, which till has another tablet or another state now."""
-    guesses: Guesses = field(default_factory=Guesses)
 
     async def enrol(self, call: Call, request: EnrolRequest) -> EnrolResponse:
         """A certificate for a code.
 
         Raises:
             Invalid: the request is malformed.
-            RateLimited, PairingCodeWrong, PairingCodeExpired, PairingCodeUsed, PairingCodeOther: the code does not do.
+            RateLimited, PairingCodeWrong, PairingCodeOther: the code does not do.
         """
         key = _requested(request.certificate_request)
         if not request.enrolment_id or len(request.enrolment_id) > LONGEST:
             raise Invalid([Violation("enrolment_id", "REQUIRED", f"enrolment_id is required, at most {LONGEST} characters.")])
-        self.guesses.require(call)
-        code = codes.normalised(request.code)
-        async with self.database.identifying() as connection:
-            found = await codes.look_up(connection, self.ring, code) if code else None
-            mode = await till_credentials.mode_of(connection, found.tenant_id) if found is not None else ""
-        if found is None:
-            if code:
-                self.guesses.count(call)
-            raise PairingCodeWrong("There is no such pairing code. Check what was typed, or make a new code.")
-        # For the audit trail, which is the merchant's whose code it is.
-        call.caller = Caller(found.tenant_id, found.id, mode, frozenset(), outlet_id=found.outlet_id, kind="till")
+        found, mode, is_good = await self._found(call, request, key)
+        if found is not None:
+            # For the audit trail, which is the merchant's whose code it is.
+            call.caller = Caller(found.tenant_id, found.id, mode, frozenset(), outlet_id=found.outlet_id, kind="till")
+        if found is None or not is_good:
+            raise PairingCodeWrong(_WRONG)
         async with self.database.transaction(found.tenant_id) as tx:
             row = await codes.locked(tx, found.id)
+            # Judged once more: of two tablets that show a code at the same moment the second waited here for the first.
+            if not _is_good(row, request, key, tx.now):
+                raise PairingCodeWrong(_WRONG)
             if row.used_at is not None:
-                certificate = self._repeated(call, row, request, key)
-                till_id = row.till_id
+                certificate, till_id = row.certificate, row.till_id
                 trail.repeated(till_id)
             else:
                 till_id, certificate = await self._paired(tx, row, request, key)
@@ -96,20 +94,26 @@ class Enrolments:
         self.announce(till_id)
         return response
 
-    def _repeated(self, call: Call, row: sa.Row[Any], request: EnrolRequest, key: ec.EllipticCurvePublicKey) -> bytes:
-        """The certificate that was given for this code, to who was given it."""
-        certificate: bytes = row.certificate
-        same_key = x509.load_der_x509_certificate(certificate).public_key() == key
-        if not same_key or not matches(row.enrolment_id, request.enrolment_id):
-            self.guesses.count(call)
-            raise PairingCodeUsed("The pairing code was used by another tablet. Make a new code.")
-        return certificate
+    async def _found(
+        self, call: Call, request: EnrolRequest, key: ec.EllipticCurvePublicKey
+    ) -> tuple[sa.Row[Any] | None, str, bool]:
+        """A code's row, its merchant's mode, and whether it does. If not, that was one wrong try, whatever is wrong with it."""
+        code = codes.normalised(request.code)
+        guesses = Guesses(self.ring)
+        async with self.database.identifying() as connection:
+            await guesses.hold(connection, call)
+            if not code:
+                return None, "", False  # no code at all: nothing was tried
+            found = await codes.look_up(connection, self.ring, code)
+            is_good = found is not None and _is_good(found, request, key, business_days.now())
+            if not is_good:
+                await guesses.count(connection, call)
+            mode = await till_credentials.mode_of(connection, found.tenant_id) if found is not None else ""
+            return found, mode, is_good
 
     async def _paired(
         self, tx: Transaction, row: sa.Row[Any], request: EnrolRequest, key: ec.EllipticCurvePublicKey
     ) -> tuple[str, bytes]:
-        if row.ends_at <= tx.now:
-            raise PairingCodeExpired("The pairing code is older than ten minutes. Make a new code.")
         if request.previous_till_id and request.previous_till_id != row.replaces:
             raise PairingCodeOther(
                 "This tablet has been another till and may hold sales that are not uploaded. Make a code that replaces the till "
@@ -229,6 +233,14 @@ def renew_time(certificate: bytes) -> datetime:
     parsed = x509.load_der_x509_certificate(certificate)
     life = parsed.not_valid_after_utc - parsed.not_valid_before_utc
     return parsed.not_valid_before_utc + life * RENEWED_AT
+
+
+def _is_good(row: sa.Row[Any], request: EnrolRequest, key: ec.EllipticCurvePublicKey, now: datetime) -> bool:
+    """Whether a code does for who shows it: it is fresh, or it was he who used it and the answer was lost."""
+    if row.used_at is None:
+        return bool(row.ends_at > now)
+    same_key = x509.load_der_x509_certificate(row.certificate).public_key() == key
+    return same_key and matches(row.enrolment_id, request.enrolment_id)
 
 
 async def _known(connection: AsyncConnection, certificate: bytes) -> Shown | None:

@@ -10,7 +10,8 @@ import hashlib
 import secrets
 from base64 import b64encode
 from collections.abc import Sequence
-from typing import Any
+from datetime import datetime
+from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 import sqlalchemy as sa
@@ -20,7 +21,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cloud.accounts import outlets, till_credentials
 from cloud.platform import sealing, trail
-from cloud.platform.database import Transaction
+from cloud.platform.database import Database, Transaction
 from cloud.platform.sealing import Vault
 from cloud.tills import authorities
 from cloud.tills.tables import offline_policies
@@ -45,6 +46,21 @@ LOG_N, BLOCK, PARALLEL = 14, 8, 1
 
 _signers: WeakKeyDictionary[Vault, tuple[float, str, Ed25519PrivateKey]] = WeakKeyDictionary()
 """By database: when it was looked up, the id of the key that signs, and the key."""
+_signing: WeakKeyDictionary[Database, tuple[float, str, Ed25519PrivateKey]] = WeakKeyDictionary()
+"""The same, for who has no connection."""
+
+
+class Terms(NamedTuple):
+    """What was set for an outlet, as stored."""
+
+    version: int
+    longest_hours: int
+    most_sales: int
+    most_amount: int
+    tenders: Sequence[str]
+    override_minutes: int
+    supervisor_pins: Sequence[str]
+    updated_at: datetime
 
 
 async def find(connection: AsyncConnection, tenant_id: str, outlet_id: str) -> OfflinePolicy:
@@ -104,6 +120,22 @@ async def current(connection: AsyncConnection, tenant_id: str, till_id: str) -> 
     if not found:
         return None
     row = await _row(connection, tenant_id, found[0].outlet_id)
+    return _sealed(tenant_id, till_id, row, await _signer(connection))
+
+
+async def signed(database: Database, tenant_id: str, till_id: str, terms: Terms | None) -> link_pb2.OfflinePolicy:
+    """As `current`, for who has read the terms already: None when none were set."""
+    known = _signing.get(database)
+    if known is None or asyncio.get_running_loop().time() - known[0] > authorities.LOOK_SECONDS:
+        async with database.reading(tenant_id) as connection:
+            await _signer(connection)
+            known = _signing[database] = _signers[sealing.vault_of(connection)]
+    return _sealed(tenant_id, till_id, terms, (known[1], known[2]))
+
+
+def _sealed(
+    tenant_id: str, till_id: str, row: sa.Row[Any] | Terms | None, signer: tuple[str, Ed25519PrivateKey]
+) -> link_pb2.OfflinePolicy:
     rules = link_pb2.OfflineRules(
         tenant_id=tenant_id,
         till_id=till_id,
@@ -118,7 +150,7 @@ async def current(connection: AsyncConnection, tenant_id: str, till_id: str) -> 
     if row is not None:
         rules.issue_time.FromDatetime(row.updated_at)
     content = rules.SerializeToString(deterministic=True)
-    key_id, key = await _signer(connection)
+    key_id, key = signer
     return link_pb2.OfflinePolicy(rules=content, signature=key.sign(CONTEXT + content), key_id=key_id)
 
 

@@ -11,11 +11,11 @@ import random
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
-import grpc
 import structlog
 from grpc import aio
 
-from edge.link import streams
+from edge import words
+from edge.link import meanings, streams
 from edge.link.effects import StreamOver, carry_out, new_session
 from edge.link.executions import Executions
 from edge.link.orders import Adopt, AdoptPolicy, ClockSample, Complain, Execute, Order, Reconnect, Refuse, Stage
@@ -26,6 +26,7 @@ from edge.link.surroundings import Around
 from edge.storage import lanes, outbox
 from edge.storage.database import DAMAGE, StorageFull
 from edge.storage.folder import Storage
+from edge.words import Said
 from gipos.edge.v1.link_pb2 import Command, CommandResult, LinkRequest, LinkResponse
 from gipos.edge.v1.link_pb2_grpc import EdgeLinkServiceStub
 from kernel import business_days, capabilities, retry
@@ -129,7 +130,7 @@ class LinkClient:
         self._snapshot_lanes: set[str] = set()
         self._failures = 0
         self._window: float | None = None
-        self._status = LinkStatus(LinkState.CONNECTING if enabled else LinkState.SWITCHED_OFF, _now(), "")
+        self._status = LinkStatus(LinkState.CONNECTING if enabled else LinkState.SWITCHED_OFF, _now(), words.NOTHING)
         own = {"refresh_lane": self._refresh, "resend": self._resend}
         self._executions = Executions(storage, {**self._around.abilities, **own}, self._tell)
 
@@ -152,7 +153,7 @@ class LinkClient:
             self._enabled.set()
         else:
             self._enabled.clear()
-        self._show(LinkState.CONNECTING if enabled else LinkState.SWITCHED_OFF, "")
+        self._show(LinkState.CONNECTING if enabled else LinkState.SWITCHED_OFF, words.NOTHING)
         self._switched.set()
 
     async def run(self) -> None:
@@ -180,7 +181,7 @@ class LinkClient:
             if not self._enabled.is_set():
                 continue
             delay = self._plan(order)
-            reason = order.message if isinstance(order, Refuse) else order.reason
+            reason = order.message.english if isinstance(order, Refuse) else order.reason
             _log.info("link_waits", reason=reason, seconds=round(delay, 3), failures=self._failures)
             await self._pause(delay)
 
@@ -198,7 +199,7 @@ class LinkClient:
         if isinstance(order, Refuse):
             self._show(LinkState.OFFLINE, order.message)
             return self._refused_retry
-        self._show(LinkState.CONNECTING if was_online else LinkState.OFFLINE, f"No connection: {order.reason}.")
+        self._show(LinkState.CONNECTING if was_online else LinkState.OFFLINE, order.message)
         if order.snapshot_lane:
             self._snapshot_lanes.add(order.snapshot_lane)
         if order.latest_ms is not None:
@@ -237,20 +238,22 @@ class LinkClient:
                 tasks.create_task(self._watch_switch())
                 tasks.create_task(self._drive(session, signals, frames, tasks))
         except* aio.AioRpcError as failures:
-            order = _meaning(failures)
-        except* StorageFull as failures:
-            order = Reconnect(str(_leaf(failures)).rstrip("."))
+            error = _leaf(failures)
+            assert isinstance(error, aio.AioRpcError)
+            order = meanings.of(error)
+        except* StorageFull:
+            order = Reconnect("the disk is full", message=words.DISK_FULL)
         except* DAMAGE as failures:
             self._storage.distrust()
             _log.exception("link_storage_damaged", exc_info=_leaf(failures))
-            order = Refuse("A file of this till is damaged. Restart the till's program; it checks and repairs what it can.")
+            order = Refuse(words.DAMAGED)
         except* StreamOver as overs:
             over = _leaf(overs)
             assert isinstance(over, StreamOver)
             order = over.order
         except* Exception as faults:  # noqa: BLE001 (selling goes on whatever happens to the link; the log has all of it)
             _log.exception("link_fault", exc_info=_leaf(faults))
-            order = Reconnect("an internal fault, see the log")
+            order = Reconnect("an internal fault, see the log", message=words.FAULT)
         finally:
             self._signals = self._session = None
             call.cancel()
@@ -300,7 +303,7 @@ class LinkClient:
                 case Adopt(welcome):
                     self._failures = min(self._failures, 1)
                     self._window = welcome.reconnect_window_ms / 1000 or None
-                    self._show(LinkState.ONLINE, "")
+                    self._show(LinkState.ONLINE, words.NOTHING)
                     _log.info(
                         "link_online",
                         tenant_id=welcome.tenant_id,
@@ -320,7 +323,7 @@ class LinkClient:
                 case AdoptPolicy(policy):
                     await self._around.policy(policy)
                 case Complain(message):
-                    _log.error("link_complaint", message=message)
+                    _log.error("link_complaint", message=message.english)
                     self._show(self._status.state, message)
 
     def _tell(self, result: CommandResult) -> None:
@@ -356,9 +359,9 @@ class LinkClient:
         await self._switched.wait()
         raise StreamOver(Reconnect("switched off by the cashier"))
 
-    def _show(self, state: LinkState, last_error: str) -> None:
+    def _show(self, state: LinkState, message: Said) -> None:
         since = self._status.since if state is self._status.state else _now()
-        self._status = LinkStatus(state, since, last_error)
+        self._status = LinkStatus(state, since, message)
 
 
 def _leaf(group: BaseExceptionGroup[BaseException]) -> BaseException:
@@ -367,29 +370,6 @@ def _leaf(group: BaseExceptionGroup[BaseException]) -> BaseException:
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error
-
-
-def _meaning(failures: BaseExceptionGroup[aio.AioRpcError]) -> Reconnect | Refuse:
-    """What an error of the transport means for people."""
-    error = _leaf(failures)
-    assert isinstance(error, aio.AioRpcError)
-    code = error.code()
-    if code is not grpc.StatusCode.UNAVAILABLE:
-        _log.warning("link_failed", code=code.name, details=error.details())
-    match code:
-        case grpc.StatusCode.UNAUTHENTICATED:
-            return Refuse("The cloud does not know this till's device token. Pair the till again, or correct GIPOS_EDGE_TOKEN.")
-        case grpc.StatusCode.PERMISSION_DENIED:
-            return Refuse(f"The cloud does not let this till in: {error.details()}")
-        case grpc.StatusCode.FAILED_PRECONDITION:
-            return Refuse(f"The cloud cannot work with this till: {error.details()}")
-        case grpc.StatusCode.UNAVAILABLE:
-            return Reconnect("the cloud cannot be reached")
-        case grpc.StatusCode.INTERNAL:
-            # Core reports a write after the end as INTERNAL, whatever the real status was.
-            return Reconnect("the connection was interrupted")
-        case _:
-            return Reconnect(f"the cloud ended the connection ({code.name})")
 
 
 def _now() -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from edge import words
+from edge.words import Said
 from gipos.edge.v1.link_pb2 import Changes, Command, OfflinePolicy, Quarantined, SnapshotPart, Welcome
 
 
@@ -80,7 +82,7 @@ class AdoptPolicy:
 class Complain:
     """Show this to people; the link goes on."""
 
-    message: str
+    message: Said
 
 
 @dataclass(frozen=True)
@@ -88,16 +90,19 @@ class Reconnect:
     """End this stream and come back, within the window if there is one; `snapshot_lane` is a lane to ask for anew."""
 
     reason: str
+    """For the log."""
     snapshot_lane: str = ""
     earliest_ms: int = 0
     latest_ms: int | None = None
+    message: Said = words.INTERRUPTED
+    """For people."""
 
 
 @dataclass(frozen=True)
 class Refuse:
     """End this stream: it cannot work until a person does something."""
 
-    message: str
+    message: Said
 
 
 Order = (

@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
 
+from edge import words
 from edge.link.lanes import Begun, Lanes, LaneState, Place
 from edge.link.orders import (
     Adopt,
@@ -50,10 +51,7 @@ from gipos.edge.v1.link_pb2 import (
 )
 from kernel import capabilities
 
-TILL_STATES = {
-    "suspended": "The owner has suspended this till: its sales are kept here and are not uploaded until it is active again.",
-    "retired": "The owner has retired this till: it uploads what it has and is told no changes any more.",
-}
+TILL_STATES = {"suspended": words.SUSPENDED, "retired": words.RETIRED}
 
 
 class Phase(Enum):
@@ -246,15 +244,12 @@ class Session:
         mine = self._standing.till_id
         if mine and mine != welcome.till.id:
             return [
-                Refuse(
-                    f"This data folder belongs to till {mine}, but the device token is for till {welcome.till.id}."
-                    " Use the right token, or another data folder."
-                )
+                Refuse(words.OTHER_TILL.filled(mine=mine, theirs=welcome.till.id)),
             ]
         if welcome.new_store_epoch and welcome.new_store_epoch != self._standing.store_epoch:
             return [
                 BeginStore(welcome.new_store_epoch),
-                Reconnect("another tablet has lived under this till's name; operations are numbered anew", latest_ms=0),
+                Reconnect("another tablet has lived under this till's name", latest_ms=0, message=words.RENUMBERED),
             ]
         self.phase = Phase.LIVE
         self.heartbeat_seconds = max(1, welcome.heartbeat_seconds or 10)
@@ -284,10 +279,8 @@ class Session:
 
     def _drain(self, drain: Drain) -> list[Order]:
         latest = max(drain.reconnect_latest_ms, drain.reconnect_earliest_ms, 0)
-        order = Reconnect(
-            drain.reason or "the cloud is restarting", earliest_ms=max(0, drain.reconnect_earliest_ms), latest_ms=latest
-        )
-        return self._ended([order])
+        reason, earliest = drain.reason or "the cloud is restarting", max(0, drain.reconnect_earliest_ms)
+        return self._ended([Reconnect(reason, earliest_ms=earliest, latest_ms=latest, message=words.RESTARTING)])
 
     def _ended(self, orders: list[Order]) -> list[Order]:
         """The orders; with one that ends the stream among them the session is over."""

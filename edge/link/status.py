@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+from edge.words import Said
+
 
 class LinkState(Enum):
     """What a cashier is told about the network."""
@@ -22,5 +24,5 @@ class LinkStatus:
     state: LinkState
     since: str
     """RFC 3339, UTC."""
-    last_error: str
-    """For people; empty when all is well."""
+    message: Said
+    """What is the matter; empty when all is well."""

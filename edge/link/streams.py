@@ -7,6 +7,7 @@ from collections.abc import Callable
 from enum import Enum
 from typing import Any, NamedTuple, TypeAlias
 
+from edge import words
 from edge.link.effects import StreamOver
 from edge.link.orders import Reconnect
 from gipos.edge.v1.link_pb2 import LinkRequest, LinkResponse
@@ -54,7 +55,7 @@ class Watchdog:
                 await asyncio.Event().wait()
         except TimeoutError as silence:
             message = f"nothing was heard from the cloud for {self._patience:g} seconds"
-            raise StreamOver(Reconnect(message)) from silence
+            raise StreamOver(Reconnect(message, message=words.SILENT)) from silence
 
 
 async def read(call: Any, signals: Signals, alive: Watchdog, ticks_ms: Callable[[], int], errors: type[Exception]) -> None:

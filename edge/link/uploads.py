@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 
+from edge import words
 from edge.link.orders import Acknowledge, Complain, Order, Reconnect, Renumber
 from gipos.edge.v1.link_pb2 import LinkRequest, Operation, OperationBatch, Stored
 
@@ -67,7 +68,7 @@ class Uploads:
         numbers = [operation.op_seq for operation in operations]
         if numbers != list(range(want[0], want[0] + len(numbers))) or len(numbers) > want[1]:
             self._blocked = True
-            return [Complain("The till's list of sales has a hole; sales are kept but cannot be uploaded. Call support.")]
+            return [Complain(words.HOLE)]
         self._outgoing.append(LinkRequest(operations=OperationBatch(operations=operations)))
         if not self._under_way:
             self._beats_waited = 0
@@ -94,7 +95,7 @@ class Uploads:
         if stored.expected_op_seq > 0:
             self._rewinds += 1
             if self._rewinds > REWINDS:
-                return [*orders, Reconnect("the cloud keeps asking for the same sales")]
+                return [*orders, Reconnect("the cloud keeps asking for the same sales", message=words.NOT_STORED)]
             orders += self._go_to(stored.expected_op_seq)
         return orders
 
@@ -118,7 +119,7 @@ class Uploads:
         self._beats_waited += 1
         if self._beats_waited < PATIENCE_BEATS:
             return []
-        return [Reconnect("the cloud does not acknowledge sales")]
+        return [Reconnect("the cloud does not acknowledge sales", message=words.NOT_STORED)]
 
     def _go_to(self, op_seq: int) -> list[Order]:
         """Sends from this operation on, whatever was sent before."""
@@ -127,12 +128,7 @@ class Uploads:
         if op_seq >= self.first or op_seq > self.last:
             return []
         self._blocked = True
-        return [
-            Complain(
-                f"The cloud asks for sales from operation {op_seq} on, but this till only keeps them from {self.first} on."
-                " Sales are kept here but cannot be uploaded. Call support."
-            )
-        ]
+        return [Complain(words.FORGOTTEN.filled(wanted=op_seq, first=self.first))]
 
     def _fall_behind(self, known: int) -> list[Order]:
         """The cloud knows operations this store does not: it was restored from an older copy."""

@@ -16,6 +16,8 @@ from typing import Any, Self, TypeVar
 
 import apsw
 
+from edge.storage import carving
+
 T = TypeVar("T")
 Work = Callable[[apsw.Connection], T]
 
@@ -151,6 +153,7 @@ class Database:
         migrations: Sequence[str],
         check: bool,
         backs_up: bool = False,
+        checks_log: bool = False,
         relieve: Callable[[], bool] = lambda: False,
     ) -> None:
         """Opens (or creates) the file and brings its tables up to date.
@@ -159,8 +162,10 @@ class Database:
             path: the file.
             synchronous: FULL where a commit must survive power loss, NORMAL where the content can be fetched again.
             migrations: all steps since the first version.
-            check: look through the whole file first, as after a power cut.
+            check: look through all of the file first, as after a power cut. Else only through its pages, in half the time.
             backs_up: keep a copy of a file with content before its tables are changed.
+            checks_log: count a log that is broken in the middle as damage. SQLite passes over all that follows, as after a cut of
+                the power; where commits are synced that cannot be what it is.
             relieve: makes room on a full disk; whether it is worth another try.
 
         Raises:
@@ -175,8 +180,7 @@ class Database:
             connection = self._connect()
             # A file that turns out to be broken is left exactly as it is, its log beside it.
             connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
-            if check:
-                self._check(connection)
+            self._check(connection, "integrity_check" if check else "quick_check", with_log=checks_log)
             connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0)
             self._migrate(connection, migrations, backs_up=backs_up)
             reader = self._connect()
@@ -186,7 +190,10 @@ class Database:
                 raise StorageDamaged(f"{path} is damaged ({error}).") from error
             kind = StorageCramped if connection is not None and _is_full(connection, error) else StorageUnusable
             _close(connection)
-            raise kind(f"{path} cannot be opened ({error}). Check the folder's permissions and free space.") from error
+            raise kind(
+                f"{path} tidak bisa dibuka ({error}). Periksa izin folder dan sisa penyimpanan tablet.\n"
+                f"{path} cannot be opened ({error}). Check the folder's permissions and free space."
+            ) from error
         except StorageUnusable:
             _close(connection)
             raise
@@ -234,15 +241,20 @@ class Database:
         connection.pragma("mmap_size", 0)
         return connection
 
-    def _check(self, connection: apsw.Connection) -> None:
-        findings = [str(row[0]) for row in connection.execute("PRAGMA quick_check(5)")]
+    def _check(self, connection: apsw.Connection, kind: str, *, with_log: bool) -> None:
+        findings = [str(row[0]) for row in connection.execute(f"PRAGMA {kind}(5)")]
         if findings != ["ok"]:
             raise StorageDamaged(f"{self.path} is damaged ({'; '.join(findings)}).")
+        seen = max(0, connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_NOOP)[0])
+        if with_log and carving.is_cut_short(self.path, seen):
+            raise StorageDamaged(f"{self.path} is damaged (its log is broken before its end).")
 
     def _migrate(self, connection: apsw.Connection, migrations: Sequence[str], *, backs_up: bool) -> None:
         version = int(connection.pragma("user_version"))
         if version > len(migrations):
             raise StorageUnusable(
+                f"{self.path} ditulis versi program yang lebih baru (format {version}, program ini mengenal {len(migrations)})."
+                " Pasang lagi versi itu; berkas tidak diubah.\n"
                 f"{self.path} was written by a newer version of this program (its format is {version}, this program knows "
                 f"{len(migrations)}). Install that version again; the file was not changed."
             )

@@ -45,9 +45,15 @@ def write(store: Path, to: Path, *, everything: bool = False) -> Exported:
         StorageUnusable: there is no store, or the file cannot be written or exists.
     """
     if not store.exists():
-        raise StorageUnusable(f"There is no till in {store.parent} ({store.name} is missing).")
+        raise StorageUnusable(
+            f"Tidak ada kasir di {store.parent} ({store.name} tidak ada).\n"
+            f"There is no till in {store.parent} ({store.name} is missing)."
+        )
     if to.exists():
-        raise StorageUnusable(f"{to} exists already; nothing was written. Choose another name.")
+        raise StorageUnusable(
+            f"{to} sudah ada; tidak ada yang ditulis. Pilih nama lain.\n"
+            f"{to} exists already; nothing was written. Choose another name."
+        )
     saved = salvage.read_store(store)
     chosen = sorted((row for row in saved.operations.values() if everything or row[4] is None), key=lambda row: whole(row[0]))
     fresh = to.with_name(to.name + ".part")
@@ -61,7 +67,10 @@ def write(store: Path, to: Path, *, everything: bool = False) -> Exported:
     except OSError as error:
         with contextlib.suppress(OSError):
             fresh.unlink(missing_ok=True)
-        raise StorageUnusable(f"The sales in {store} could not be exported to {to} ({error.strerror}).") from error
+        raise StorageUnusable(
+            f"Penjualan di {store} tidak bisa disimpan ke {to} ({error.strerror}).\n"
+            f"The sales in {store} could not be exported to {to} ({error.strerror})."
+        ) from error
     return Exported(len(chosen), sum(row[4] is None for row in chosen), saved.unreadable)
 
 

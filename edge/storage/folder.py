@@ -53,6 +53,8 @@ class Storage:
     damaged: Callable[[], None] = lambda: None
     """Called when something in the files looks broken."""
     _trusted: bool = True
+    _refused: str = ""
+    """Why the latest offline rules of the cloud were refused, as it was said last."""
 
     @classmethod
     def open(
@@ -136,8 +138,11 @@ class Storage:
             rules = policies.verify(policy, self.policy_keys)
             policies.check_address(rules, tenant_id=identity.tenant_id, till_id=identity.till.id, version=self.rules.version)
         except PolicyRefused as refusal:
-            _log.error("offline_policy_refused", problem=str(refusal))
+            if str(refusal) != self._refused:  # it comes again with each stream; once is enough for the log
+                self._refused = str(refusal)
+                _log.error("offline_policy_refused", problem=str(refusal), in_force=self.rules.version)
             return str(refusal)
+        self._refused = ""
         await self.store.write(lambda connection: papers.put_policy(connection, policy))
         self.rules = policies.read(rules)
         _log.info("offline_policy_adopted", version=rules.version)
@@ -173,7 +178,10 @@ def _acquire(folder: Path) -> tuple[int, bool]:
         lock = os.open(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise StorageUnusable(
-            f"The data folder {folder} cannot be used ({error.strerror}). Choose another with --data or correct its permissions."
+            f"Folder data {folder} tidak bisa dipakai ({error.strerror}). Pilih folder lain dengan --data, perbaiki izinnya, atau"
+            " kosongkan penyimpanan tablet.\n"
+            f"The data folder {folder} cannot be used ({error.strerror}). Choose another with --data, correct its permissions, or"
+            " make room on the tablet's disk."
         ) from error
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -181,6 +189,8 @@ def _acquire(folder: Path) -> tuple[int, bool]:
         holder = os.pread(lock, 32, 0).decode(errors="replace").strip() or "unknown"
         os.close(lock)
         raise StorageUnusable(
+            f"Folder data {folder} sedang dipakai program kasir lain (proses {holder}). Hentikan dulu, atau pilih folder lain"
+            " dengan --data.\n"
             f"The data folder {folder} is in use by another till daemon (process {holder}). Stop that one first,"
             " or choose another folder with --data."
         ) from error
@@ -194,9 +204,20 @@ def _open_store(path: Path, *, check: bool, clock: Clock, space: Space) -> Datab
     recovery.finish(path, clock())
 
     def attempt(*, checks: bool) -> Database:
-        return Database(path, synchronous="full", migrations=schema.STORE, check=checks, backs_up=True, relieve=space.give_up)
+        return Database(
+            path,
+            synchronous="full",
+            migrations=schema.STORE,
+            check=checks,
+            backs_up=True,
+            checks_log=True,
+            relieve=space.give_up,
+        )
 
     try:
+        if recovery.is_gone(path):
+            # Before SQLite is asked: it takes an empty file for a new one, and deletes the log beside it.
+            raise StorageDamaged(f"{path} is damaged (it is missing or empty, and what belongs to it is there).")
         try:
             return attempt(checks=check)
         except StorageCramped:
@@ -205,13 +226,15 @@ def _open_store(path: Path, *, check: bool, clock: Clock, space: Space) -> Datab
             return attempt(checks=check)
     except StorageDamaged as error:
         _log.error("store_damaged", problem=str(error))
-        if space.free() < 3 * path.stat().st_size:
+        if path.exists() and space.free() < 3 * path.stat().st_size:
             # The reserve is for moments like this; it is made again once the till is open.
             space.give_up()
         try:
             recovery.rebuild(path, clock())
         except (OSError, apsw.Error) as failure:
             raise StorageUnusable(
+                f"{path} rusak dan tidak bisa dipulihkan ({failure}). Tidak ada yang diubah: salin folder {path.parent} ke tempat"
+                " aman, kosongkan penyimpanan tablet dan jalankan lagi, atau hubungi bantuan GiPos.\n"
                 f"{error} It could not be mended ({failure}). Nothing was changed: copy the folder {path.parent} to a safe place,"
                 " free some space on the disk and start again, or call support."
             ) from failure

@@ -11,6 +11,8 @@ from gipos.v1.accounts_pb2 import Outlet, Till
 
 _POLICY = "offline_policy"
 _IDENTITY = ("tenant_id", "outlet", "till")
+NAMES = frozenset({_POLICY, *_IDENTITY})
+"""Of all papers there are."""
 
 
 def put_policy(connection: apsw.Connection, policy: OfflinePolicy) -> None:

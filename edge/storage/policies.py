@@ -1,6 +1,6 @@
 """What a till may do without the cloud: rules signed by the cloud, checked here before they count.
 
-A till that was given no rules yet sells under the built-in ones, see docs/decisions/0018.
+A till that was given no rules yet sells under the built-in ones, see docs/decisions/0026.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Rules:
     most_amount: int = 0
     """Rupiah."""
     tenders: frozenset[str] = field(default_factory=frozenset)
-    """Payment methods that may be taken offline; empty for all."""
+    """Payment methods that may be taken offline; empty for all. The cloud never signs an empty list."""
     override_minutes: int = 0
     supervisor_pins: tuple[str, ...] = ()
     """PHC texts."""
@@ -43,7 +43,8 @@ class Rules:
         return self.version == 0
 
 
-BUILT_IN = Rules()
+BUILT_IN = Rules(tenders=frozenset({"cash"}))
+"""72 hours, and without the internet cash only: nobody here can tell whether any other money has come."""
 
 
 def verify(policy: OfflinePolicy, keys: Mapping[str, bytes]) -> OfflineRules:

@@ -14,7 +14,7 @@ from pathlib import Path
 import apsw
 import structlog
 
-from edge.storage import copies, facts, outbox, papers, receipt_numbers, salvage, schema
+from edge.storage import carving, copies, facts, outbox, papers, receipt_numbers, salvage, schema
 from edge.storage.columns import blob, text, whole
 from edge.storage.database import Database
 from edge.storage.salvage import CART_LINES, OPERATIONS, PRINT_JOBS, SALES, SavedStore
@@ -54,7 +54,7 @@ def rebuild(store: Path, now_ms: int) -> Recovery:
         StorageUnusable: the new store cannot be written.
         OSError: same.
     """
-    saved = salvage.read_store(store)
+    saved = salvage.read_store(store, carves=True)
     copy = copies.sound(store)
     working = store.with_name(_WORKING)
     _remove(working)
@@ -85,6 +85,14 @@ def finish(store: Path, now_ms: int) -> None:
     copies.sync(store.parent)
 
 
+def is_gone(store: Path) -> bool:
+    """Whether the store is missing or empty though there is something left of it: its log, or a copy."""
+    if store.exists() and store.stat().st_size:
+        return False
+    log = carving.log_of(store)
+    return (log.exists() and log.stat().st_size > carving.LOG_HEADER) or copies.sound(store) is not None
+
+
 def set_aside(file: Path, now_ms: int) -> Path:
     """Renames a broken file and what belongs to it."""
     aside = file.with_name(f"{file.name}.broken-{now_ms}")
@@ -111,10 +119,9 @@ def _merge(connection: apsw.Connection, saved: SavedStore, now_ms: int, kept_as:
     epoch = max(epoch, _number(saved, facts.STORE_EPOCH))
     _merge_operations(connection, saved)
     _merge_sales(connection, saved, now_ms)
-    known = facts.LAST_RECEIPT_SEQ in saved.facts
     facts.put(connection, facts.LAST_RECEIPT_SEQ, max(counter, _number(saved, facts.LAST_RECEIPT_SEQ)))
     _follow_receipts(connection)
-    skips = not known and facts.number(connection, facts.LAST_RECEIPT_SEQ) > 0
+    skips = not saved.knows_counts and facts.number(connection, facts.LAST_RECEIPT_SEQ) > 0
     if skips:
         facts.advance(connection, facts.LAST_RECEIPT_SEQ, RECEIPTS_SKIPPED)
     last = connection.execute("SELECT coalesce(max(op_seq), 0) FROM operations").get

@@ -10,7 +10,7 @@ from pathlib import Path
 import apsw
 from google.protobuf.message import DecodeError
 
-from edge.storage import facts
+from edge.storage import carving, facts, papers
 from edge.storage.columns import blob, text, whole
 from gipos.edge.v1.link_pb2 import Operation
 from gipos.v1.catalog_pb2 import Product
@@ -19,6 +19,8 @@ from gipos.v1.sales_pb2 import Sale
 
 MISSES = 10_000
 """So many rows in a row that cannot be found mean the end of a table whose length is not known."""
+_COUNTS = (facts.STORE_EPOCH, facts.LAST_OP_SEQ, facts.LAST_RECEIPT_SEQ)
+"""They only grow, so the highest that stands anywhere is the newest."""
 Row = tuple[object, ...]
 
 
@@ -36,20 +38,34 @@ class SavedStore:
     cart_lines: list[Row] = field(default_factory=list)
     unreadable: int = 0
     """Rows that were there and could not be read."""
+    knows_counts: bool = False
+    """Whether the file said how far receipts were counted, and nothing newer can have been lost."""
 
 
 OPERATIONS = "op_seq, op_id, body, created_at, acknowledged_at, quarantine_reason, quarantine_message"
+OPERATION_WIDTH = SALE_WIDTH = 7
 SALES = "id, number, op_id, body, sold_at, request_key, request_hash"
 PRINT_JOBS = "key, sale_id, copy, kind, data, state, problem, attempt, bytes_sent, confirmed, created_at, updated_at"
 CART_LINES = "product_id, place, quantity, product"
 
 
-def read_store(path: Path) -> SavedStore:
-    """Everything readable in a store. An empty result for a file nothing can be read of."""
+def read_store(path: Path, *, carves: bool = False) -> SavedStore:
+    """Everything readable in a store. An empty result for a file nothing can be read of.
+
+    What SQLite cannot find is searched for in the bytes of the file and of its log, if it is known (`carves`) or turns out here
+    that the file is broken.
+    """
     saved = SavedStore()
+    is_open = _read(path, saved)
+    if carves or not is_open or saved.unreadable:
+        _carve(path, saved)
+    return saved
+
+
+def _read(path: Path, saved: SavedStore) -> bool:
     with _open(path) as connection:
         if connection is None:
-            return saved
+            return False
         saved.facts = {text(name): text(value) for name, value in _by_key(connection, "facts", "name, value", "name")}
         saved.papers = {text(name): blob(body) for name, body in _by_key(connection, "papers", "name, body", "name")}
         saved.cart_lines = list(_by_key(connection, "cart_lines", CART_LINES, "product_id"))
@@ -67,7 +83,48 @@ def read_store(path: Path) -> SavedStore:
         for row in _by_number(connection, "print_jobs", PRINT_JOBS, "rowid", 0, saved):
             if isinstance(row[0], str) and isinstance(row[5], str):
                 saved.print_jobs[row[0]] = row
-    return saved
+        saved.knows_counts = facts.LAST_RECEIPT_SEQ in saved.facts and not carving.is_cut_short(path, log_frames(connection))
+    return True
+
+
+def log_frames(connection: apsw.Connection) -> int:
+    """How many frames of the log SQLite can use. The connection must have read something."""
+    return max(0, connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_NOOP)[0])
+
+
+def _carve(path: Path, saved: SavedStore) -> None:
+    """Adds what stands in the bytes, as it once was: what the cloud has acknowledged since is sent once more, and known there."""
+    counted = {name: _count(saved, name) for name in _COUNTS}
+    operations: dict[str, Row] = {}
+    sales: dict[str, Row] = {}
+    for rowid, values in carving.records(path):
+        match values:
+            case (None, str() as op_id, bytes(), *_) if len(values) >= OPERATION_WIDTH:
+                row: Row = (rowid, *values[1:OPERATION_WIDTH])
+                was = operations.get(op_id)
+                if _is_operation(row) and (was is None or was[4] is None or row[4] is not None):
+                    operations[op_id] = row
+            case (str() as sale_id, str(), str(), bytes(), *_) if len(values) >= SALE_WIDTH and _is_sale(values[:SALE_WIDTH]):
+                sales[sale_id] = values[:SALE_WIDTH]
+            case (str() as name, bytes() as body) if name in papers.NAMES:
+                saved.papers.setdefault(name, body)
+            case (str() as name, str() as value) if name in _COUNTS and value.isdigit():
+                counted[name] = max(counted[name], int(value))
+            case (str() as name, str() as value) if name == facts.TILL_ID:
+                saved.facts.setdefault(name, value)
+    saved.facts.update({name: str(count) for name, count in counted.items() if count})
+    found = [op_id for op_id in operations if op_id not in saved.operations] + [each for each in sales if each not in saved.sales]
+    saved.unreadable = max(0, saved.unreadable - len(found))
+    for op_id, row in operations.items():
+        kept = saved.operations.get(op_id)
+        if kept is None or (kept[4] is None and row[4] is not None):
+            saved.operations[op_id] = row
+    saved.sales = {**sales, **saved.sales}
+
+
+def _count(saved: SavedStore, name: str) -> int:
+    value = saved.facts.get(name, "0")
+    return int(value) if value.isdigit() else 0
 
 
 @dataclass
@@ -108,6 +165,8 @@ class _open:  # noqa: N801 (used like a function)
         self._connection: apsw.Connection | None = None
 
     def __enter__(self) -> apsw.Connection | None:
+        if not self._path.exists() or self._path.stat().st_size == 0:
+            return None  # SQLite would delete the log beside it
         try:
             self._connection = apsw.Connection(str(self._path), flags=apsw.SQLITE_OPEN_READONLY)
             self._connection.execute("SELECT count(*) FROM sqlite_schema").fetchall()

@@ -47,7 +47,8 @@ async def identify(storage: Storage) -> outlets.Identity:
     identity = await storage.replica.read(outlets.find)
     if identity is None:
         raise TillNotReady(
-            "This till has not been set up by the cloud yet. Connect it to the network once; after that it also sells without."
+            "Kasir ini belum disiapkan oleh server. Sambungkan ke internet sekali; setelah itu bisa jualan tanpa internet."
+            " / This till has not been set up by the cloud yet. Connect it to the network once; after that it also sells without."
         )
     return identity
 
@@ -83,7 +84,9 @@ class Cart:
         product = await find_product(self._storage, request) if request.price is None else await self._typed(request)
         if not products.is_sellable(product):
             raise ProductNotForSale(
-                f"{product.name} is not for sale: it was switched off or archived in the catalogue.", product_id=product.id
+                f"{product.name} tidak dijual: dinonaktifkan atau diarsipkan di katalog."
+                f" / {product.name} is not for sale: it was switched off or archived in the catalogue.",
+                product_id=product.id,
             )
 
         def add(connection: apsw.Connection) -> None:
@@ -166,7 +169,10 @@ async def find_product(storage: Storage, request: ScanRequest | CountRequest) ->
     problem = barcodes.problem(request.barcode)
     if problem is not None:
         raise Invalid([Violation("barcode", "INVALID_BARCODE", problem)])
-    raise NotFound(f"No product for sale has the barcode {request.barcode}.", barcode=request.barcode)
+    raise NotFound(
+        f"Barang belum terdaftar: {request.barcode} / No product for sale has the barcode {request.barcode}.",
+        barcode=request.barcode,
+    )
 
 
 def _put(connection: apsw.Connection, line: CartLine) -> None:

@@ -114,7 +114,7 @@ class Checkout:
                 return CheckedOut(recorded.sale, print_jobs.of_sale(connection, recorded.sale.id)[0].key, repeated=True)
         lines = carts.lines(connection)
         if not lines:
-            raise CartEmpty("The cart is empty. Scan something first.")
+            raise CartEmpty("Keranjang kosong. Pindai barang dulu. / The cart is empty. Scan something first.")
         self._storage.space.check_finishing()
         reading = self._storage.clock.reading()
         now, now_ms = moment(reading.now_ms), reading.now_ms

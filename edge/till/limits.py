@@ -37,6 +37,8 @@ _WARNINGS = {
         "Without the internet only these payments may be taken: {limit}.",
     ),
 }
+_TENDER_NAMES = {pricing.CASH: "tunai", "card": "kartu", "qris": "QRIS", "ewallet": "e-wallet"}
+"""In Bahasa Indonesia, where that is another word."""
 _WAYS_OUT = {
     True: (
         "Minta supervisor memasukkan PIN, atau sambungkan internet.",
@@ -83,12 +85,15 @@ class Finding:
 
 
 def warnings(rules: Rules, standing: Standing) -> list[Finding]:
-    """What the cashier should know now: each limit of which half is used up."""
+    """What the cashier should know now: each limit of which half is used up, and what may be taken while offline."""
     found = []
     for limit, used, most in _measures(rules, standing):
         step = max((step for step in STEPS if most and used * 100 >= most * step), default=0)
         if step:
             found.append(_finding(limit, step, _shown(limit, used), _shown(limit, most)))
+    if rules.tenders and standing.is_offline:
+        # Before the customer holds out a card.
+        found.append(_tenders(rules))
     return found
 
 
@@ -97,14 +102,15 @@ def refusals(rules: Rules, standing: Standing, sale: Sale) -> list[Finding]:
 
     The built-in rules never refuse cash: nobody has a PIN to help with, and the till may be new.
     """
-    methods = {tender.method for tender in sale.tenders}
+    # Goods that are given away are paid with nothing, whatever that is called.
+    methods = {tender.method for tender in sale.tenders if tender.amount.amount}
     found = []
     for limit, used, most in _measures(rules, standing):
         reached = used + sale.total.amount > most if limit == AMOUNT else used >= most
         if most and reached and not (rules.is_built_in and methods <= {pricing.CASH}):
             found.append(_finding(limit, 100, _shown(limit, used), _shown(limit, most)))
     if rules.tenders and standing.is_offline and not methods <= rules.tenders:
-        found.append(_finding(TENDERS, 100, "", ", ".join(sorted(rules.tenders))))
+        found.append(_tenders(rules))
     return found
 
 
@@ -140,6 +146,13 @@ def _shown(limit: str, value: int) -> str:
     if limit == HOURS:
         return str(value // HOUR_MS)
     return money.format_rupiah(value) if limit == AMOUNT else str(value)
+
+
+def _tenders(rules: Rules) -> Finding:
+    indonesian, english = _WARNINGS[TENDERS]
+    allowed = sorted(rules.tenders)
+    shown = ", ".join(_TENDER_NAMES.get(name, name) for name in allowed)
+    return Finding(TENDERS, 100, indonesian.format(limit=shown), english.format(limit=", ".join(allowed)))
 
 
 def _finding(limit: str, percent: int, used: str, most: str) -> Finding:

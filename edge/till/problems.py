@@ -102,4 +102,8 @@ async def of_fault(request: Request, error: Exception) -> Response:
     """Our fault; the log has the rest."""
     request_id = request.state.request_id
     _log.error("request_fault", request_id=request_id, path=request.url.path, exc_info=error)
-    return problem(request, 500, "INTERNAL", f"Something went wrong in the till's program. Tell support the code {request_id}.")
+    text = (
+        f"Program kasir bermasalah. Beri tahu bantuan GiPos kode {request_id}."
+        f" / Something went wrong in the till's program. Tell support the code {request_id}."
+    )
+    return problem(request, 500, "INTERNAL", text)

@@ -34,7 +34,10 @@ _log = structlog.get_logger(__name__)
 
 NO_PRINTER = "no_printer"
 """The problem of receipts made by a till without a printer."""
-NO_PRINTER_TEXT = "This till has no printer. Start it with --printer, for example tcp://192.168.1.50:9100."
+NO_PRINTER_TEXT = (
+    "Kasir ini belum punya printer. Jalankan dengan --printer, misalnya tcp://192.168.1.50:9100."
+    " / This till has no printer. Start it with --printer, for example tcp://192.168.1.50:9100."
+)
 
 
 class OutletUnknown(LookupError):
@@ -300,7 +303,11 @@ class Receipts:
         """
         row = await self.find(key)
         if row.state != JobState.UNKNOWN.value:
-            raise PrintNotUnknown(f"Receipt {key} is {row.state}; there is nothing to decide.", key=key)
+            raise PrintNotUnknown(
+                f"Struk ini sudah jelas ({row.state}); tidak ada yang perlu dijawab."
+                f" / Receipt {key} is {row.state}; there is nothing to decide.",
+                key=key,
+            )
         if self._printer is None:
             raise PrinterMissing(NO_PRINTER_TEXT)
         await self._printer.resolve(key, printed=printed)

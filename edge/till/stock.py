@@ -34,7 +34,10 @@ async def shown(storage: Storage, product_ids: Sequence[str]) -> dict[str, Shown
     """
     identity = await storage.replica.read(outlets.find)
     if identity is None:
-        raise TillNotReady("This till has not been set up by the cloud yet. Connect it to the network once.")
+        raise TillNotReady(
+            "Kasir ini belum disiapkan oleh server. Sambungkan ke internet sekali."
+            " / This till has not been set up by the cloud yet. Connect it to the network once."
+        )
     outlet_id = identity.outlet.id
     position, known = await storage.replica.read(
         lambda connection: (lanes.position(connection, outlet_id), levels.of_products(connection, outlet_id, product_ids))

@@ -6,6 +6,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+from edge import words
 from edge.link.status import LinkStatus
 from edge.storage.clocks import moment
 from edge.storage.lanes import Position
@@ -16,6 +17,7 @@ from edge.storage.sales import RecordedSale
 from edge.storage.times import Reading
 from edge.till.cart import CartView
 from edge.till.stock import ShownStock
+from edge.words import Said
 from gipos.edge.v1.link_pb2 import ClockState
 from gipos.v1.catalog_pb2 import Product
 from kernel import protojson, quantities
@@ -70,8 +72,17 @@ def stock(shown: ShownStock) -> dict[str, Any]:
 
 
 def link(status: LinkStatus, waiting: int) -> dict[str, Any]:
-    """The network as a cashier should know it; waiting counts sales the cloud does not have yet."""
-    return {"state": status.state.value, "since": status.since, "waiting": waiting, "last_error": status.last_error}
+    """The network as a cashier should know it; waiting counts what the cloud does not have yet. Without trouble no message."""
+    unsent = words.UNSENT.filled(count=waiting) if waiting else words.ALL_SENT
+    shown = {
+        "state": status.state.value,
+        "label": _said(words.STATES[status.state.value]),
+        "since": status.since,
+        "waiting": waiting,
+        "unsent": _said(unsent),
+        "last_error": status.message.text,
+    }
+    return shown if status.message == words.NOTHING else {**shown, "message": _said(status.message)}
 
 
 def positions(places: dict[str, Position]) -> list[dict[str, Any]]:
@@ -115,6 +126,10 @@ def rules(found: Rules) -> dict[str, Any]:
         "tenders": sorted(found.tenders),
         "override_minutes": found.override_minutes if found.supervisor_pins else 0,
     }
+
+
+def _said(one: Said) -> dict[str, str]:
+    return {"id": one.indonesian, "en": one.english}
 
 
 def _time(ms: int) -> str:

@@ -86,12 +86,12 @@ async def spawn(arguments: list[str], **environment: str) -> asyncio.subprocess.
 
 
 async def refused(arguments: list[str], **environment: str) -> str:
-    """What a daemon that does not start says. It must be one sentence or two on one line, with exit code 1."""
+    """What a daemon that does not start says: one line in each language, with exit code 1."""
     process = await spawn(arguments, **environment)
     assert process.stderr is not None
     errors = (await process.stderr.read()).decode()
     assert await process.wait() == 1
-    assert errors.count("\n") == 1, errors
+    assert errors.count("\n") == 2, errors
     return errors
 
 
@@ -411,7 +411,7 @@ async def test_what_is_not_uploaded_can_be_exported_while_the_till_runs(
         await process.communicate()
         assert process.returncode == 0
         assert (await refused(["export", "--data", str(tmp_path / "none"), "--to", str(tmp_path / "x")])).startswith(
-            "There is no till"
+            "Tidak ada kasir"
         )
     lines = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
     assert lines[1]["op_id"] == done["sale"]["id"]

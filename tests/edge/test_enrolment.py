@@ -71,12 +71,19 @@ async def greeted(own: Own) -> str:
     """Opens a stream as the link does; the till that the cloud takes it for."""
     async with own.channel(own.identity.link_address, ()) as channel:
         stub: Any = link_pb2_grpc.EdgeLinkServiceStub(channel)
-        call = stub.Link(metadata=())
-        await call.write(link_pb2.LinkRequest(hello=link_pb2.Hello(store_epoch=1)))
-        first = await call.read()
-        assert first is not grpc.aio.EOF
-        call.cancel()
-        return str(first.welcome.till.id)
+        while True:
+            call = stub.Link(metadata=())
+            try:
+                await call.write(link_pb2.LinkRequest(hello=link_pb2.Hello(store_epoch=1)))
+                first = await call.read()
+            except grpc.aio.AioRpcError as error:
+                # News of a change before this stream may still be on its way, and ends it: a till comes back at once.
+                if error.code() is not grpc.StatusCode.UNAVAILABLE or "Connect again" not in str(error.details()):
+                    raise
+                continue
+            assert first is not grpc.aio.EOF
+            call.cancel()
+            return str(first.welcome.till.id)
 
 
 async def test_two_commands_are_all_a_shop_needs(shop: Shop, tmp_path: Path) -> None:
@@ -164,12 +171,32 @@ async def test_every_failure_says_in_both_languages_what_to_do(shop: Shop, tmp_p
             (nobody, "AAAA-AAAA", "Periksa internet", "Check the internet"),
             (shop.address, "AAAA-AAAA", "Kode pemasangan salah", "The pairing code is wrong"),
             (shop.address, "A", "Kode pemasangan salah", "The pairing code is wrong"),
+            # The link's own port, where only tills are let in.
+            (f"127.0.0.1:{shop.cloud.link_port}", "AAAA-AAAA", "bukan pintu pemasangan", "not the door where tablets pair"),
         ):
             with pytest.raises(PairingFailed) as failed:
                 await enrolment.enrol(tmp_path / "till", address, code, software_version="1", say=list[str]().append)
             first, second = str(failed.value).splitlines()
             assert indonesian in first
             assert english in second
+
+
+async def test_a_tablet_that_is_a_till_already_is_paired_again_only_if_that_is_meant(shop: Shop, tmp_path: Path) -> None:
+    enrolment.check_new(tmp_path / "till")
+    made = await shop.paired(tmp_path / "till")
+    with pytest.raises(PairingFailed, match="--again") as refused:
+        enrolment.check_new(tmp_path / "till")
+    assert made.till_name in str(refused.value)
+    (tmp_path / "till" / settings.IDENTITY_NAME).write_text("broken")
+    enrolment.check_new(tmp_path / "till")  # pairing again is what mends it
+
+
+async def test_a_till_with_a_token_gets_the_keys_that_rules_are_signed_with_where_it_shows_the_token(
+    shop: Shop, tmp_path: Path
+) -> None:
+    made = await shop.paired(tmp_path / "till")
+    assert await enrolment.policy_keys(f"127.0.0.1:{shop.cloud.port}") == made.policy_keys
+    assert await enrolment.policy_keys("127.0.0.1:1") == {}
 
 
 async def test_a_tablet_that_loses_its_power_before_it_stored_the_answer_pairs_with_the_same_code(
@@ -299,6 +326,35 @@ async def test_a_damaged_identity_is_said_and_nothing_is_guessed(shop: Shop, tmp
 def test_a_qr_code_of_something_else_is_refused_before_anything_is_asked(text: str) -> None:
     with pytest.raises(settings.SettingsInvalid):
         settings.read_enrolling(["--qr", text], {})
+
+
+@pytest.mark.parametrize(
+    ("typed", "expected"),
+    [
+        ("pos.example.com", "pos.example.com:8083"),
+        ("pos.example.com:9000", "pos.example.com:9000"),
+        ("https://pos.example.com/", "pos.example.com:443"),
+        (" https://pos.example.com:8083 ", "pos.example.com:8083"),
+        ("[::1]", "[::1]:8083"),
+        ("http://pos.example.com", "tanpa http://"),
+        ("pos.example.com:0", "host:port"),
+        ("two words", "host:port"),
+        ("https://", "host:port"),
+    ],
+)
+def test_an_address_is_taken_as_people_type_it_or_refused_with_an_example(typed: str, expected: str) -> None:
+    try:
+        assert settings.pairing_address(typed) == expected
+    except settings.SettingsInvalid as refusal:
+        first, second = str(refusal).splitlines()
+        assert expected in first
+        assert "example" in second
+
+
+@pytest.mark.parametrize("code", ["K7QF", "K7QF-2MX!", "K7QF-2MXDD"])
+def test_what_cannot_be_a_code_is_refused_before_anybody_is_asked(code: str) -> None:
+    with pytest.raises(settings.SettingsInvalid, match="8 huruf dan angka"):
+        settings.read_enrolling(["--cloud", "pos.example.com", "--code", code], {})
 
 
 def test_a_tablet_that_was_not_paired_says_how_to(tmp_path: Path) -> None:

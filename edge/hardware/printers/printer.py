@@ -70,6 +70,8 @@ class Printer:
         self._queue: deque[str] = deque()
         self._submitted: dict[str, float] = {}
         self._settled: dict[str, asyncio.Event] = {}
+        self._saving: set[str] = set()
+        """Jobs that are settled in memory and not in the store yet: nobody may be told."""
         self._observers: list[Observer] = []
         self._admission = asyncio.Lock()
         self._wake = asyncio.Event()
@@ -127,13 +129,13 @@ class Printer:
             return job
 
     async def wait(self, key: str, timeout: float | None = None) -> PrintJob:  # noqa: ASYNC109 - a limit, not a failure
-        """The job once it is settled, or as it stands after so many seconds.
+        """The job once it is settled, durably, or as it stands after so many seconds.
 
         Raises:
             LookupError: no job has this key.
         """
         job = await self._known(key)
-        if job.state in SETTLED:
+        if job.state in SETTLED and key not in self._saving:
             return job
         settled = self._settled.setdefault(key, asyncio.Event())
         try:
@@ -375,8 +377,14 @@ class Printer:
     async def _move(self, job: PrintJob) -> None:
         if self._jobs.get(job.key) == job:
             return
+        # In memory first, so that nothing else moves it meanwhile.
         self._jobs[job.key] = job
-        await self._store.save(job)
+        if job.state in SETTLED:
+            self._saving.add(job.key)
+        try:
+            await self._store.save(job)
+        finally:
+            self._saving.discard(job.key)
         self._tell(job)
 
     def _tell(self, job: PrintJob) -> None:

@@ -246,6 +246,8 @@ async def test_every_step_is_announced_with_the_level_after_it(desk: Desk) -> No
     await desk.release(first)
     await desk.fulfil(second)
     third = await desk.reserve((product, "1"))
+    request = ExtendReservationRequest(id=third.id, expires_in_seconds=3600)
+    extended = await desk.stub.ExtendReservation(request, metadata=desk.shop.auth)
     await desk.overdue(third)
     await promises.expire(desk.shop.database)
     answer = await desk.shop.events.ListEvents(ListEventsRequest(outlet_id=desk.shop.outlets[0]), metadata=desk.shop.auth)
@@ -256,9 +258,11 @@ async def test_every_step_is_announced_with_the_level_after_it(desk: Desk) -> No
         *("inventory.updated", "reservation.created"),
         *("reservation.released", "inventory.updated"),
         *("reservation.fulfilled", "inventory.updated"),
-        *("inventory.updated", "reservation.created"),
+        *("inventory.updated", "reservation.created", "reservation.extended"),
         *("reservation.expired", "inventory.updated"),
     ]
+    (told,) = [event for event in answer.events if event.type == "reservation.extended"]
+    assert (told.subject.id, told.subject.version) == (third.id, extended.version)
 
 
 async def test_whatever_happens_at_once_what_is_promised_is_what_is_open(desk: Desk) -> None:

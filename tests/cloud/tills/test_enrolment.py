@@ -13,6 +13,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from gipos.edge.v1 import enrolment_pb2
 from gipos.v1 import devices_pb2
 
+MISREAD = str.maketrans({"2": "z", "5": "S", "8": "b", "V": "u"})
+
 
 async def test_a_paired_tablet_opens_the_link_with_its_certificate_alone(doors: Any) -> None:
     tablet = await doors.paired(name="Depan")
@@ -41,23 +43,33 @@ async def test_a_new_till_gets_the_next_number_of_its_outlet(doors: Any) -> None
     assert second.enrolled.till.name == "Kasir 4"
 
 
-@pytest.mark.parametrize("typed", ["{code}", "{lower}", " {plain} ", "{plain_o}"])
+@pytest.mark.parametrize("typed", ["{code}", "{lower}", " {plain} ", "{misread}"])
 async def test_how_a_code_is_typed_does_not_matter(doors: Any, new_tablet: Any, typed: str) -> None:
     code = await doors.code()
     plain = code.replace("-", "")
-    text = typed.format(code=code, lower=code.lower(), plain=plain, plain_o=plain.replace("0", "o").replace("1", "l"))
+    text = typed.format(code=code, lower=code.lower(), plain=plain, misread=plain.translate(MISREAD))
 
     assert (await doors.enrol(new_tablet(), text)).till.id
 
 
-async def test_a_code_works_once(doors: Any, new_tablet: Any, reason_of: Any) -> None:
-    code = await doors.code()
-    await doors.enrol(new_tablet(), code)
+async def test_a_code_has_no_characters_that_look_alike(doors: Any) -> None:
+    codes = [(await doors.code()).replace("-", "") for _ in range(40)]
 
-    reason, words = await reason_of(doors.enrol(new_tablet(), code))
+    assert {len(code) for code in codes} == {8}
+    assert not set("".join(codes)) & set("01ILOBSUZ")
 
-    assert reason == "PAIRING_CODE_USED"
-    assert "Make a new code" in words
+
+async def test_a_wrong_a_used_and_an_old_code_get_the_same_answer(doors: Any, new_tablet: Any, reason_of: Any, sql: Any) -> None:
+    used, old = await doors.code(), await doors.code()
+    await doors.enrol(new_tablet(), used)
+    await sql("UPDATE pairing_codes SET ends_at = now() - interval '1 second' WHERE used_at IS NULL")
+
+    answers = [await reason_of(doors.enrol(new_tablet(), code)) for code in (used, old, "2222-2222")]
+
+    assert len(set(answers)) == 1
+    assert answers[0][0] == "PAIRING_CODE_WRONG"
+    assert "make a new code" in answers[0][1]
+    assert len(await sql("SELECT 1 FROM pairing_guesses")) == 2, "one address, and all together"
 
 
 async def test_an_answer_that_was_lost_is_given_again_to_the_same_tablet(doors: Any) -> None:
@@ -75,26 +87,27 @@ async def test_the_same_enrolment_id_with_another_key_gets_nothing(doors: Any, n
     code = await doors.code()
     await doors.enrol(new_tablet(), code)
 
-    assert (await reason_of(doors.enrol(new_tablet(), code)))[0] == "PAIRING_CODE_USED"
-
-
-async def test_a_code_is_too_old_after_ten_minutes(doors: Any, new_tablet: Any, reason_of: Any, sql: Any) -> None:
-    code = await doors.code()
-    await sql("UPDATE pairing_codes SET ends_at = now() - interval '1 second'")
-
-    assert (await reason_of(doors.enrol(new_tablet(), code)))[0] == "PAIRING_CODE_EXPIRED"
+    assert (await reason_of(doors.enrol(new_tablet(), code)))[0] == "PAIRING_CODE_WRONG"
 
 
 async def test_guessing_is_refused_after_five_tries_even_with_the_right_code(doors: Any, new_tablet: Any, reason_of: Any) -> None:
     code = await doors.code()
-    wrong = "ZZZZ-ZZZZ" if code != "ZZZZ-ZZZZ" else "YYYY-YYYY"
+    wrong = "2222-2222" if code != "2222-2222" else "3333-3333"
 
-    reasons = [(await reason_of(doors.enrol(new_tablet(), wrong)))[0] for _ in range(6)]
+    # All at once: none may slip through while the others are being judged.
+    reasons = [reason for reason, _ in await asyncio.gather(*(reason_of(doors.enrol(new_tablet(), wrong)) for _ in range(12)))]
     reason, words = await reason_of(doors.enrol(new_tablet(), code))
 
-    assert reasons == ["PAIRING_CODE_WRONG"] * 5 + ["RATE_LIMITED"]
+    assert sorted(reasons) == ["PAIRING_CODE_WRONG"] * 5 + ["RATE_LIMITED"] * 7
     assert reason == "RATE_LIMITED"
     assert "Wait" in words
+
+
+async def test_text_that_is_no_code_costs_no_try(doors: Any, new_tablet: Any, reason_of: Any, sql: Any) -> None:
+    reasons = {(await reason_of(doors.enrol(new_tablet(), text)))[0] for text in ("", "2222", "O1IL-2222", "2" * 300, "\0" * 8)}
+
+    assert reasons == {"PAIRING_CODE_WRONG"}
+    assert await sql("SELECT 1 FROM pairing_guesses WHERE full_at > now()") == []
 
 
 async def test_a_request_must_be_signed_by_its_own_key_on_the_right_curve(doors: Any, new_tablet: Any, reason_of: Any) -> None:
@@ -182,7 +195,7 @@ async def test_pairing_and_its_refusals_are_in_the_audit_log(doors: Any, new_tab
         if len(rows) == 2:
             break
         await asyncio.sleep(0.05)  # bounded: refusals are gathered before they are stored
-    assert [(row.action, row.outcome) for row in rows] == [("tills.enrol", "ok"), ("tills.enrol", "PAIRING_CODE_USED")]
+    assert [(row.action, row.outcome) for row in rows] == [("tills.enrol", "ok"), ("tills.enrol", "PAIRING_CODE_WRONG")]
     assert rows[0].resource_ids == [tablet.till_id]
     assert [row.action for row in await sql("SELECT action FROM audit_entries WHERE action LIKE 'devices%'")] == [
         "devices.create_pairing_code"

@@ -93,8 +93,15 @@ class MemoryJobs:
     rows: dict[str, PrintJob] = field(default_factory=dict)
     history: list[tuple[str, JobState]] = field(default_factory=list)
     fails_on: JobState | None = None
+    slow_on: JobState | None = None
+    saving: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set while a save of the slow state is under way, which takes until `go_on` is set."""
+    go_on: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def save(self, job: PrintJob) -> None:
+        if job.state is self.slow_on:
+            self.saving.set()
+            await self.go_on.wait()
         if job.state is self.fails_on:
             raise OSError(28, "No space left on device")
         self.rows[job.key] = job

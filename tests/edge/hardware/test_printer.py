@@ -103,6 +103,22 @@ async def test_a_key_seen_before_prints_nothing_twice(
     assert [text_of(stem) for stem in stems] == ["first\n", "last\n"]
 
 
+async def test_nobody_is_told_that_a_job_was_printed_before_that_is_stored(
+    paper_printer: VirtualPrinter, a_printer: PrinterFactory, jobs: Jobs
+) -> None:
+    jobs.slow_on = JobState.PRINTED
+    async with a_printer(address_of(paper_printer)) as printer:
+        await printer.submit("one", text_job("first"))
+        await jobs.saving.wait()
+        asked = asyncio.create_task(printer.wait("one", 20))
+        done, _ = await asyncio.wait({asked}, timeout=0.05)
+        assert not done
+        assert jobs.states("one")[-1] is JobState.AWAITING_CONFIRM
+        jobs.go_on.set()
+        assert (await asked).state is JobState.PRINTED
+        assert jobs.states("one")[-1] is JobState.PRINTED
+
+
 async def test_jobs_come_out_in_order(paper_printer: VirtualPrinter, a_printer: PrinterFactory, receipts: Receipts) -> None:
     names = [f"job {number}" for number in range(8)]
     async with a_printer(address_of(paper_printer)) as printer:

@@ -7,7 +7,10 @@ from typing import Any
 
 import grpc
 import pytest
+from google.rpc import error_details_pb2, status_pb2
 
+from edge import words
+from edge.link import meanings
 from edge.link.client import LinkClient
 from edge.link.status import LinkState
 from edge.storage import facts, lanes, outbox, outlets, products
@@ -74,7 +77,7 @@ async def test_the_first_connection_brings_a_snapshot_of_both_lanes(
     async with open_link() as link:
         await eventually(lambda: caught_up(cloud, storage))
         assert link.status.state is LinkState.ONLINE
-        assert link.status.last_error == ""
+        assert link.status.message == words.NOTHING
         assert (await storage.replica.read(products.count)) == 2
         await eventually(lambda: {("tenant", 2), ("out_kemang", 2)} <= set(cloud.applied))
 
@@ -136,7 +139,7 @@ async def test_after_a_cut_only_what_was_not_stored_is_sent_again(
         await eventually(lambda: _none_waiting(storage))
         await cloud.stop()
         await eventually(lambda: link.status.state is LinkState.OFFLINE)
-        assert "cannot be reached" in link.status.last_error
+        assert link.status.message == words.UNREACHABLE
         await sell(storage)
         link.wake()
         await cloud.start()
@@ -189,11 +192,40 @@ async def test_a_refused_token_is_said_clearly_and_tried_again_later(
 ) -> None:
     cloud.token = "another"
     async with open_link(refused_retry_seconds=0.05) as link:
-        await eventually(lambda: "device token" in link.status.last_error)
+        await eventually(lambda: link.status.message == words.UNKNOWN_TILL)
         assert link.status.state is LinkState.OFFLINE
         cloud.token = "gipos_device_test"
         await eventually(lambda: is_online(link))
-        assert link.status.last_error == ""
+        assert link.status.message == words.NOTHING
+
+
+@pytest.mark.parametrize(
+    ("code", "reason", "values", "expected"),
+    [
+        (grpc.StatusCode.PERMISSION_DENIED, "TILL_REVOKED", {}, words.LOCKED_OUT),
+        (grpc.StatusCode.PERMISSION_DENIED, "TILL_REVOKED", {"cause": "replaced"}, words.REPLACED),
+        (grpc.StatusCode.PERMISSION_DENIED, "PERMISSION_DENIED", {"cause": "session"}, words.TWO_TABLETS),
+        (grpc.StatusCode.UNAVAILABLE, "TILL_CHANGED", {}, words.CHANGED),
+        (grpc.StatusCode.UNAVAILABLE, "BUSY", {}, words.RESTARTING),
+        (grpc.StatusCode.UNAVAILABLE, "", {}, words.UNREACHABLE),
+        (grpc.StatusCode.FAILED_PRECONDITION, "", {}, words.NOT_LET_IN.filled(details="no")),
+        (grpc.StatusCode.UNAUTHENTICATED, "UNAUTHENTICATED", {}, words.UNKNOWN_TILL),
+    ],
+)
+def test_every_end_of_a_stream_has_words_for_the_cashier(
+    code: grpc.StatusCode, reason: str, values: dict[str, str], expected: words.Said
+) -> None:
+    said = status_pb2.Status(code=code.value[0], message="no")
+    said.details.add().Pack(error_details_pb2.ErrorInfo(reason=reason, metadata=values))
+    trailing = [("grpc-status-details-bin", said.SerializeToString())] if reason else []
+    error = grpc.aio.AioRpcError(code, grpc.aio.Metadata(), grpc.aio.Metadata(*trailing), "no")
+    assert meanings.of(error).message == expected
+
+
+@pytest.mark.parametrize("said", [each for each in vars(words).values() if isinstance(each, words.Said)])
+def test_whatever_a_cashier_reads_is_there_in_both_languages(said: words.Said) -> None:
+    assert bool(said.indonesian) == bool(said.english)
+    assert said.indonesian != said.english or said == words.NOTHING
 
 
 async def test_a_token_of_another_till_changes_nothing(
@@ -202,7 +234,7 @@ async def test_a_token_of_another_till_changes_nothing(
     await storage.store.write(lambda connection: facts.put(connection, facts.TILL_ID, "dev_other"))
     await sell(storage)
     async with open_link() as link:
-        await eventually(lambda: "belongs to till dev_other" in link.status.last_error)
+        await eventually(lambda: "belongs to till dev_other" in link.status.message.english)
     assert cloud.received == []
     assert await seqs(storage) == {}
 
@@ -236,7 +268,7 @@ async def test_a_cloud_that_is_silent_is_given_up(cloud: Any, storage: Storage, 
     cloud.silent = True
     async with open_link(dead_after_seconds=0.1) as link:
         await eventually(lambda: len(cloud.hellos) >= 2)
-        assert "nothing was heard" in link.status.last_error
+        assert link.status.message == words.SILENT
         cloud.silent = False
         await eventually(lambda: is_online(link))
 

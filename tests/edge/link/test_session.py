@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from edge import words
 from edge.link.lanes import Begun, LaneState, Place
 from edge.link.orders import (
     Acknowledge,
@@ -251,8 +252,8 @@ def test_a_token_of_another_till_is_refused() -> None:
     session.open()
     (order,) = session.receive(a_welcome(till="dev_2"))
     assert isinstance(order, Refuse)
-    assert "dev_1" in order.message
-    assert "dev_2" in order.message
+    assert "dev_1" in order.message.text
+    assert "dev_2" in order.message.text
 
 
 def test_a_welcome_without_a_till_is_not_believed() -> None:
@@ -338,7 +339,7 @@ def test_drain_names_the_window_for_coming_back(*, live: bool) -> None:
     if not live:
         session.open()
     drain = Drain(reconnect_earliest_ms=500, reconnect_latest_ms=3000, reason="The cloud restarts.")
-    assert session.receive(LinkResponse(drain=drain)) == [Reconnect("The cloud restarts.", "", 500, 3000)]
+    assert session.receive(LinkResponse(drain=drain)) == [Reconnect("The cloud restarts.", "", 500, 3000, words.RESTARTING)]
     assert session.receive(a_range(0, 1)) == [], "after the end nothing is believed"
     assert session.beat(NOW) == []
     assert session.wanted() is None

@@ -56,13 +56,22 @@ def test_the_cashier_is_warned_at_50_80_and_100_percent(where: Standing, expecte
         (Rules(version=1, tenders=frozenset({"cash"})), standing(hours=0.1, is_online=True), sale(5, "qris"), {"tenders"}),
         (Rules(version=1, tenders=frozenset({"qris"})), standing(), sale(5, "cash"), {"tenders"}),
         # Without rules of the owner's there is no PIN either: cash is taken whatever happens.
-        (BUILT_IN, standing(hours=71), sale(5, "qris"), set()),
-        (BUILT_IN, standing(hours=73), sale(5, "qris"), {"offline_hours"}),
+        (BUILT_IN, standing(is_online=True), sale(5, "qris"), set()),
+        (BUILT_IN, standing(hours=1), sale(5, "qris"), {"tenders"}),
+        (BUILT_IN, standing(hours=73), sale(0, "other"), set()),
+        (BUILT_IN, standing(hours=73), sale(5, "qris"), {"offline_hours", "tenders"}),
         (BUILT_IN, standing(hours=7300), sale(5, "cash"), set()),
     ],
 )
 def test_what_is_refused(rules: Rules, where: Standing, made: Sale, expected: set[str]) -> None:
     assert {one.limit for one in limits.refusals(rules, where, made)} == expected
+
+
+def test_what_may_be_taken_without_the_internet_is_said_before_anybody_pays() -> None:
+    assert limits.warnings(BUILT_IN, standing(is_online=True)) == []
+    (warning,) = limits.warnings(BUILT_IN, standing())
+    assert (warning.limit, warning.indonesian) == ("tenders", "Tanpa internet hanya boleh dibayar dengan: tunai.")
+    assert limits.passed(BUILT_IN, standing()) is False
 
 
 def test_a_refusal_says_in_both_languages_what_was_reached_and_what_to_do() -> None:

@@ -246,7 +246,10 @@ async def test_the_status_and_each_sale_tell_what_to_be_warned_of(
 ) -> None:
     monkeypatch.setattr(stocked.space, "free", lambda: 10**10)
     status = await api.call("GET", "/status")
-    assert status["warnings"] == []
+    assert [warning["kind"] for warning in status["warnings"]] == ["tenders"], "offline, and without rules of the owner's: cash"
+    assert status["link"]["label"]["id"] == "Offline dipilih di tablet ini \u2013 tetap bisa jualan"
+    assert status["link"]["unsent"] == {"id": "Semua terkirim", "en": "All sent"}
+    assert "message" not in status["link"]
     assert status["clock"]["state"] == "unverified"
     assert status["disk"]["room"] == "ample"
     assert status["offline_rules"]["longest_hours"] == 72
@@ -256,7 +259,7 @@ async def test_the_status_and_each_sale_tell_what_to_be_warned_of(
     monkeypatch.setattr(stocked.space, "free", lambda: 50_000_000)
     await api.call("POST", "/scan", json={"barcode": COFFEE})
     sold = await api.call("POST", "/checkout", json={"tenders": [{"method": "cash", "amount": 20_000}]})
-    assert [warning["kind"] for warning in sold["warnings"]] == ["disk", "offline_hours", "clock"]
+    assert [warning["kind"] for warning in sold["warnings"]] == ["disk", "offline_hours", "tenders", "clock"]
     assert sold["warnings"][1]["percent"] == 80
     assert "60 jam" in sold["warnings"][1]["message"]["id"]
     hands.pass_ms(13 * 3600 * 1000)
