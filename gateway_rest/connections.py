@@ -7,6 +7,7 @@ connection is closed, because nobody can tell where the next request would begin
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,12 +18,15 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 from gateway_rest import copy, errors
 from gateway_rest.cycles import Protocol
 from gateway_rest.errors import Refusal
+from gateway_rest.heads import Heads
 from gateway_rest.limits import Limits
 from kernel.ids import new_id
 
 _OFFERS = {b"upgrade", b"http2-settings"}
 
 logger = structlog.get_logger()
+
+_heads = Heads()
 
 
 class Connection(Protocol):
@@ -49,13 +53,25 @@ class Connection(Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Forgets the timer."""
         self._rest()
+        self._unset_keepalive_if_required()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Feeds the parser, within the limits."""
         if self._ended:
             return
-        self._unset_keepalive_if_required()
+        self._idle_since = math.inf
+        before = self.cycle
+        # Nothing of a request is there yet, no other one is under way, and none has ended the connection.
+        is_first = not self._idle_bytes and not self._receiving and (before is None or before.response_complete)
+        if is_first and (before is None or before.keep_alive) and (known := _heads.read(data)) is not None:
+            head, path, query = known
+            limits = self.limits
+            is_short = len(path) + len(query) < limits.target_bytes and len(data) <= limits.head_bytes
+            if is_short and len(head.pairs) <= limits.head_fields and not self.transport.is_closing():
+                self._rest()
+                self.read_at_once(head, path, query)
+                return
         self._idle_bytes += len(data)
         try:
             self.parser.feed_data(data)
@@ -69,6 +85,9 @@ class Connection(Protocol):
             else:
                 self._decline(data[upgrade.args[0] :])
             return
+        cycle = self.cycle
+        if is_first and cycle is not before and cycle.keep_alive and not cycle.more_body and cycle.scope["method"] == "GET":
+            _heads.learn(data, cycle.scope["headers"])
         if self._idle_bytes > self.limits.head_bytes and (self._in_head or self._receiving or not self._is_busy()):
             self._refuse(Refusal(431, "HEADERS_TOO_LARGE", limit=str(self.limits.head_bytes)))
         elif self._timer is None and (self._receiving or not self._is_busy()):

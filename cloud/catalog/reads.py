@@ -31,7 +31,7 @@ KEPT_SECONDS = 3600.0
 KEPT_TOKENS = 2000
 TOKEN_SECONDS = 60.0
 """How long a token that was opened is known; so much longer than three days it may live."""
-GATHER_SECONDS = 0.00005
+GATHER_SECONDS = 0.0001
 PLAIN = {"page_size", "page_token"}
 """Fields of a listing that a plain page may have."""
 

@@ -14,7 +14,7 @@ from cloud.limits.meters import Charge, Merchant, Meter
 from cloud.platform.calls import Caller
 from cloud.platform.database import Database
 
-GATHER_SECONDS = 0.00006
+GATHER_SECONDS = 0.00015
 """Charges begin at least so far apart for each call inside: one alone waits for nobody, of many each charge carries many."""
 LONGEST_GATHER_SECONDS = 0.004
 RELEASE_SECONDS = 0.02

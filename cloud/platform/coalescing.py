@@ -14,6 +14,8 @@ K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 C = TypeVar("C")
 LONGEST_GATHER_SECONDS = 0.003
+SLICE = 24
+"""How many of a bundle hear of their answers in one turn of the loop: fewer cost more turns than they save waiting (measured)."""
 
 
 class Coalescer(Generic[K, V]):
@@ -101,6 +103,9 @@ class Coalescer(Generic[K, V]):
 class Bundler(Generic[K, C, V]):
     """Gathers changes by key (the merchant) while the last ones of that key are being made, and makes them together.
 
+    The next bundle begins before those of the last one hear of their answers, and they hear of them a few at a time: what each
+    does with its answer takes the process longer than the database takes for a statement, which would wait for all of it.
+
     Args:
         make: Makes several changes of one key at once; an answer for each, None for those it leaves to their callers.
         most: How many changes are made together.
@@ -110,7 +115,9 @@ class Bundler(Generic[K, C, V]):
         self._make = make
         self._most = most
         self._waiting: dict[K, list[tuple[C, asyncio.Future[V | None]]]] = {}
-        self._busy: dict[K, asyncio.Task[None] | None] = {}
+        self._busy: set[K] = set()
+        """Keys of which a bundle is under way or about to begin."""
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def make(self, key: K, change: C) -> V | None:
         """The answer of a change, None when it has to be made in another way; raises what making it raised.
@@ -119,37 +126,47 @@ class Bundler(Generic[K, C, V]):
         """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[V | None] = loop.create_future()
-        self._waiting.setdefault(key, []).append((change, future))
-        if key not in self._busy:
-            self._busy[key] = None
-            # At the end of this turn of the loop: whatever else has arrived in the same turn goes along.
-            loop.call_soon(self._go, key, context=Context())
+        waiting = self._waiting.get(key)
+        if waiting is None:
+            self._waiting[key] = [(change, future)]
+            if key not in self._busy:
+                self._busy.add(key)
+                # At the end of this turn of the loop: whatever else has arrived in the same turn goes along.
+                loop.call_soon(self._go, key, context=Context())
+        else:
+            waiting.append((change, future))
         return await future
 
     def _go(self, key: K) -> None:
-        waiting = self._waiting.pop(key, None)
+        """Begins the next bundle of a key, in the place of one that is over."""
+        # Whoever has left before anything was begun wants nothing any more.
+        waiting = [each for each in self._waiting.pop(key, ()) if not each[1].done()]
         if not waiting:
-            self._busy.pop(key, None)
+            self._busy.discard(key)
             return
         if len(waiting) > self._most:
             waiting, self._waiting[key] = waiting[: self._most], waiting[self._most :]
         task = asyncio.get_running_loop().create_task(self._run(key, waiting), context=Context())
-        self._busy[key] = task
-        task.add_done_callback(lambda _: self._go(key))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _run(self, key: K, waiting: list[tuple[C, asyncio.Future[V | None]]]) -> None:
-        # Whoever has left before anything was begun wants nothing any more.
-        waiting = [(change, future) for change, future in waiting if not future.done()]
-        if not waiting:
-            return
+        answers: Sequence[V | None] = ()
+        failure: Exception | None = None
         try:
             answers = await self._make(key, [change for change, _ in waiting])
+            if len(answers) != len(waiting):
+                raise ValueError("an answer for each change")
         except BaseException as error:  # noqa: BLE001 (whoever asked gets it, whatever it is)
             failure = error if isinstance(error, Exception) else ConnectionAbortedError("The process is going down.")
+        self._go(key)
+        if failure is not None:
             for _, future in waiting:
                 if not future.done():
                     future.set_exception(failure)
             return
-        for (_, future), answer in zip(waiting, answers, strict=True):
+        for place, ((_, future), answer) in enumerate(zip(waiting, answers, strict=True)):
+            if not place % SLICE:
+                await asyncio.sleep(0)
             if not future.done():
                 future.set_result(answer)

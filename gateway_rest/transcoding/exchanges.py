@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Sequence
 from typing import Any
 
 from gateway_rest import copy, errors
 from gateway_rest.errors import Problem, Refusal
+from gateway_rest.heads import Head
 from gateway_rest.limits import Limits
 from gateway_rest.transcoding import codings, metadata, origins
 
@@ -21,14 +22,6 @@ Send = Callable[[Message], Awaitable[None]]
 DRAIN_LIMIT = 64 * 1024 * 1024
 """How much of a body that is too large is read and thrown away, so that the caller gets to hear the answer."""
 DRAIN_SECONDS = 5.0
-
-_ONCE = frozenset(
-    {
-        *(b"authorization", b"x-api-key", b"content-type", b"content-encoding", b"host", b"idempotency-key", b"if-match"),
-        *(b"origin", b"x-request-timeout", b"last-event-id"),
-    }
-)
-"""Headers that decide something: given twice, a proxy and we might believe different ones."""
 
 
 class _Held:
@@ -50,14 +43,16 @@ class Exchange:
         self.method: str = scope.get("method", "GET")
         self.raw_path: bytes = scope.get("raw_path") or scope["path"].encode()
         self.query: bytes = scope["query_string"]
-        self.headers: dict[bytes, bytes] = dict(scope["headers"])
-        self.repeated = ""
+        self.head: Head = scope.get("head") or Head(scope["headers"])
+        self.headers = self.head.fields
+        """By name; only to be read."""
+        self.repeated = self.head.repeated
         """A header that must not be given twice, and was."""
-        if len(self.headers) != len(scope["headers"]):
-            self._merge(scope["headers"])
         self.client: str = scope["client"][0] if scope.get("client") else ""
         self.receive = receive
         self.send = send
+        self._at_once: Callable[[int, Sequence[tuple[bytes, bytes]], bytes], bool] | None = scope.get("answer")
+        """Sends a whole answer, if the server has such a way besides ASGI's (see gateway_rest.cycles)."""
         self.request_id = metadata.request_id(self.headers)
         self.route = ""
         """The path template; empty when there is none."""
@@ -70,15 +65,6 @@ class Exchange:
         """Bytes of its body, as they came."""
         self.extra: tuple[tuple[bytes, bytes], ...] = ()
         """Headers of every answer at this address."""
-
-    def _merge(self, pairs: Iterable[tuple[bytes, bytes]]) -> None:
-        """Lists may be spread over several headers of one name (RFC 9110 §5.3)."""
-        self.headers = {}
-        for name, value in pairs:
-            before = self.headers.get(name)
-            if before is not None and name in _ONCE:
-                self.repeated = name.decode("latin-1").title()
-            self.headers[name] = value if before is None else before + b", " + value
 
     @property
     def language(self) -> str:
@@ -169,8 +155,10 @@ class Exchange:
     async def begin(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
         """Sends status and headers."""
         self.status = status
-        all_headers = [(b"x-request-id", self.request_id.encode()), *self.extra, *headers]
-        await self.send({"type": "http.response.start", "status": status, "headers": all_headers})
+        await self.send({"type": "http.response.start", "status": status, "headers": self._complete(headers)})
+
+    def _complete(self, headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+        return [(b"x-request-id", self.request_id.encode()), *self.extra, *headers]
 
     async def answer(
         self, status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes = b"", *, packs: bool = False
@@ -181,6 +169,10 @@ class Exchange:
             sized, body = await _packed(sized, body, accepted)
         if status not in (204, 304):
             sized.append((b"content-length", str(len(body)).encode()))
+        if self._at_once is not None:
+            self.status = status
+            if self._at_once(status, self._complete(sized), b"" if self.is_head else body):
+                return
         await self.begin(status, sized)
         await self.send({"type": "http.response.body", "body": b"" if self.is_head else body})
 

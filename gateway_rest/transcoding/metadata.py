@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 from gateway_rest.channel import ReplyMetadata
 from gateway_rest.errors import Refusal
+from gateway_rest.heads import Head
 from kernel.errors import Violation
 from kernel.ids import new_id
 from kernel.protojson import JsonRefused
@@ -41,13 +42,31 @@ def request_id(headers: Headers) -> str:
     return given.decode("ascii") if given and _REQUEST_ID.fullmatch(given) else new_id("req")
 
 
+def told(head: Head, request: str, client: str) -> list[tuple[str, str]]:
+    """As outgoing, for headers that may have come before: what follows from them is worked out once."""
+    if head.forwarded is None:
+        head.forwarded = _forwarded(head.fields)
+    return _outgoing(head.forwarded, request, client)
+
+
 def outgoing(headers: Headers, request: str, client: str) -> list[tuple[str, str]]:
     """The metadata of a call. Values that gRPC could not carry are left out.
 
     `client` is the caller's address as far as it is known. It is the only one that is told: what a caller claims about its own
     way here (X-Forwarded-For) was judged before, or is worth nothing.
     """
-    metadata = [("x-request-id", request)]
+    return _outgoing(_forwarded(headers), request, client)
+
+
+def _outgoing(forwarded: list[tuple[str, str]], request: str, client: str) -> list[tuple[str, str]]:
+    metadata = [("x-request-id", request), *forwarded]
+    if client:
+        metadata.append(("x-forwarded-for", client))
+    return metadata
+
+
+def _forwarded(headers: Headers) -> list[tuple[str, str]]:
+    metadata = []
     for raw, name in _FORWARDED:
         value = headers.get(raw)
         if value is not None and len(value) <= _LONGEST and _PRINTABLE.fullmatch(value):
@@ -57,8 +76,6 @@ def outgoing(headers: Headers, request: str, client: str) -> list[tuple[str, str
     agent = headers.get(b"user-agent")
     if agent is not None:
         metadata.append(("x-forwarded-user-agent", _agent(agent[:_LONGEST])))
-    if client:
-        metadata.append(("x-forwarded-for", client))
     return metadata
 
 
@@ -69,16 +86,17 @@ def _agent(value: bytes) -> str:
 
 def answered(metadata: ReplyMetadata) -> list[tuple[bytes, bytes]]:
     """What of a service's metadata becomes response headers."""
-    headers: list[tuple[bytes, bytes]] = []
-    for key, value in metadata:
-        name = _ANSWERED.get(key)
-        if name is None:
-            if not key.startswith(_ANSWERED_PREFIXES):
-                continue
-            name = key.encode()
-        if isinstance(value, str) and value.isascii() and value.isprintable():
-            headers.append((name, value.encode()))
-    return headers
+    return [header for key, value in metadata if isinstance(value, str) and (header := _answered(key, value)) is not None]
+
+
+@lru_cache(maxsize=1024)
+def _answered(key: str, value: str) -> tuple[bytes, bytes] | None:
+    name = _ANSWERED.get(key)
+    if name is None:
+        if not key.startswith(_ANSWERED_PREFIXES):
+            return None
+        name = key.encode()
+    return (name, value.encode()) if value.isascii() and value.isprintable() else None
 
 
 def status_override(metadata: ReplyMetadata) -> int:

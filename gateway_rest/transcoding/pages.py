@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from urllib.parse import quote, unquote_to_bytes
 
 _TOKEN = (b"page_token", b"pageToken")
@@ -9,6 +10,7 @@ _TOKEN = (b"page_token", b"pageToken")
 _SAFE = "/?:@!$&'()*+,;=-._~%[]"
 
 
+@lru_cache(256)  # the same pages are read again and again, and quoting is slow
 def following(raw_path: bytes, query: bytes, token: str) -> tuple[bytes, bytes]:
     """The header for the page behind `token`, every other parameter as it was."""
     kept = [part for part in query.split(b"&") if part and unquote_to_bytes(part.partition(b"=")[0]) not in _TOKEN]

@@ -31,6 +31,8 @@ _VISIBLE = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?")
 # In quotes as RFC 9110 asks, or bare as our own JSON has it.
 _ETAG = re.compile(r'(?:W/)?"([\x21\x23-\x7e]*)"|([0-9A-Za-z]+)')
 _LONGEST_KEY = 255
+_KEPT_QUERIES = 100
+_KEPT_QUERY_BYTES = 256
 _MASK = "google.protobuf.FieldMask"
 _HTTP_BODY = "google.api.HttpBody"
 
@@ -60,6 +62,10 @@ class RequestPlan:
             self._reader = Reader(self._class, None if binding.body == "*" else binding.body)
         self._variables = [(variable, Leaf(field_at(binding.input, variable.field))) for variable in binding.template.variables]
         self._query = QueryTable(binding)
+        self._kept: dict[bytes, tuple[bytes, dict[str, str]]] | None = None
+        """What queries set, serialised, and their system parameters: programs ask the same again. None where there is more."""
+        if not self._variables and not self.takes_body:
+            self._kept = {}
         self._mask = self._mask_field()
         self._mask_message = None
         if self._mask and binding.method == "PATCH" and binding.body != "*":
@@ -77,7 +83,8 @@ class RequestPlan:
         Raises:
             JsonRefused: with the violations of all sources together.
         """
-        result = Assembled(self._class())
+        kept = self._kept.get(query) if self._kept else None
+        result = Assembled(self._class()) if kept is None else Assembled(self._class.FromString(kept[0]), dict(kept[1]))
         found = Findings(exact_at_hand=False, ignore_unknown=b"ignoreUnknown=true" in query)
         tree: Any = None
         try:
@@ -87,8 +94,12 @@ class RequestPlan:
                 tree = self._read_body(body, result.message, found)
             for variable, leaf in self._variables:
                 self._bind(variable, leaf, segments, result.message, found)
-            if query:
+            if query and kept is None:
                 result.system = self._query.apply(query, result.message, found)
+                if self._kept is not None and not found.violations and len(query) <= _KEPT_QUERY_BYTES:
+                    if len(self._kept) >= _KEPT_QUERIES:
+                        self._kept.clear()
+                    self._kept[query] = (result.message.SerializeToString(), dict(result.system))
             self._take_headers(headers, result, found)
         except Enough:
             pass  # what was found is told below

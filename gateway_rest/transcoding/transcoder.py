@@ -109,7 +109,7 @@ class Transcoder:
                     metadata.require_json(exchange.headers)
             assembled = endpoint.request.assemble(segments, exchange.query, exchange.headers, body)
             write = self._writer(endpoint, assembled)
-            outgoing = metadata.outgoing(exchange.headers, exchange.request_id, exchange.client)
+            outgoing = metadata.told(exchange.head, exchange.request_id, exchange.client)
             if endpoint.stream is None:
                 reply = await self._call(exchange, endpoint, assembled, outgoing, seconds)
                 await endpoint.response.send(exchange, reply, write)
@@ -176,7 +176,7 @@ class Transcoder:
             seconds = metadata.deadline(exchange.headers, math.inf)
             assembled = endpoint.request.assemble(segments, exchange.query, exchange.headers, b"")
             write = self._writer(endpoint, assembled)
-            outgoing = metadata.outgoing(exchange.headers, exchange.request_id, exchange.client)
+            outgoing = metadata.told(exchange.head, exchange.request_id, exchange.client)
             with self._metrics.streams.track_inprogress():
                 source = self._source(endpoint, assembled, outgoing, seconds)
                 await websockets.serve(exchange, source, write, subprotocol, is_browser=is_browser)

@@ -133,6 +133,20 @@ async def test_pipelined_requests_are_answered_in_their_order(echo_rest: Any, ta
     assert raw.index(b'"name":"1"') < raw.index(b'"name":"2"')
 
 
+async def test_a_head_that_came_before_is_served_like_the_first_one(echo: Any, echo_rest: Any, talk: Any) -> None:
+    def read(number: int) -> bytes:
+        return b"GET /e/search?name=%d HTTP/1.1\r\n" % number + HOST + b"X-Api-Key: k\r\n\r\n"
+
+    post = b"POST /e/star/n HTTP/1.1\r\n" + HOST + JSON + b"Content-Length: 2\r\n\r\n{}"
+    last = b"GET /e/search?name=7 HTTP/1.1\r\n" + HOST + b"Connection: close\r\n\r\n"
+    pieces = (read(1), read(2), post, read(3), read(4) + read(5), read(6)[:30], read(6)[30:], last)
+    raw = await talk(echo_rest.url, *pieces, pause=0.05)
+    answers = raw.split(b"HTTP/1.1 200 OK")[1:]
+    assert [number for answer in answers for number in range(9) if b'"name":"%d"' % number in answer] == [1, 2, 3, 4, 5, 6, 7]
+    assert len(answers) == 8
+    assert [call.get("x-api-key") for call in echo.metadata] == ["k", "k", None, "k", "k", "k", "k", None]
+
+
 async def test_garbage_behind_a_good_request_does_not_spoil_its_answer(echo_rest: Any, talk: Any) -> None:
     raw = await talk(echo_rest.url, b"GET /e/search?name=1 HTTP/1.1\r\n" + HOST + b"\r\n" + b"\xff\xff\xff\r\n\r\n")
     assert raw.count(b"HTTP/1.1 ") == 1

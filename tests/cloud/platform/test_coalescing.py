@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextvars
 from collections.abc import Mapping
+from itertools import pairwise
 
 import pytest
 
-from cloud.platform.coalescing import Bundler, Coalescer
+from cloud.platform.coalescing import SLICE, Bundler, Coalescer
 
 WHO: contextvars.ContextVar[str] = contextvars.ContextVar("who", default="nobody")
 
@@ -104,6 +105,30 @@ async def test_changes_of_a_key_wait_for_the_last_ones_and_other_keys_do_not() -
     maker.open.set()
     assert await asyncio.gather(first, *rest, other) == [4, 8, None, 12, 16, 20]
     assert maker.bundles == [("a", [2]), ("b", [10]), ("a", [4, 5, 6]), ("a", [8])]
+
+
+async def test_the_next_changes_begin_before_the_last_ones_are_told_and_those_are_told_a_few_at_a_time() -> None:
+    maker = Maker()
+    bundler = Bundler(maker, most=3 * SLICE)
+    told: list[int] = []
+
+    async def change(number: int) -> None:
+        await bundler.make("a", number)
+        told.append(len(maker.bundles))
+
+    maker.open.clear()
+    first = [asyncio.ensure_future(change(number)) for number in range(0, 6 * SLICE, 2)]
+    await asyncio.sleep(0.01)
+    second = asyncio.ensure_future(change(2))
+    await asyncio.sleep(0.01)
+    maker.open.set()
+    seen = [0]
+    while len(told) <= len(first):
+        await asyncio.sleep(0)
+        seen.append(len(told))
+    await asyncio.gather(*first, second)
+    assert set(told) == {2}
+    assert max(after - before for before, after in pairwise(seen)) <= SLICE + 1
 
 
 async def test_changes_after_a_failure_are_made() -> None:
