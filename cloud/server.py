@@ -80,6 +80,7 @@ from gipos.v1 import (
     webhooks_pb2,
     webhooks_pb2_grpc,
 )
+from kernel import memory
 
 logger = structlog.get_logger()
 
@@ -87,6 +88,8 @@ OPTIONS = [
     # One server, one port: a second process must fail loudly, not take half the calls.
     ("grpc.so_reuseport", 0),
     ("grpc.max_receive_message_length", 16 * 1024 * 1024),
+    # Nobody asks for what it would note of every connection, some 0.6 KiB each.
+    ("grpc.enable_channelz", 0),
     # Core rejects pending calls at random above 1,000 by default, without a word; admission is ours.
     ("grpc.server.max_pending_requests", 100_000),
     ("grpc.server.max_pending_requests_hard_limit", 100_000),
@@ -324,7 +327,7 @@ async def serve(settings: Settings, host: str, port: int, *, link_port: int | No
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     async with running(settings, host=host, port=port, link_port=link_port, enrol_port=enrol_port) as cloud:
-        collecting.settle()
+        memory.settle()
         waits = [asyncio.create_task(event.wait()) for event in (stop, cloud.failed)]
         await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         for wait in waits:

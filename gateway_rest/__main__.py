@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import contextlib
 import signal
 import socket
@@ -22,6 +23,7 @@ from gateway_rest.connections import limited
 from gateway_rest.dashboards.lines import LineProtocol
 from gateway_rest.limits import Limits
 from gateway_rest.settings import Settings
+from kernel import memory
 
 logger = structlog.get_logger()
 
@@ -37,6 +39,28 @@ class Server(uvicorn.Server):
         """Drains, then stops."""
         self._gateway.drain()
         await super().shutdown(sockets)
+
+
+class Alone(Server):
+    """A server that has its process to itself, so that the memory of the process is its business."""
+
+    _next: asyncio.TimerHandle | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Starts; what is loaded by then stays."""
+        await super().startup(sockets)
+        memory.settle()
+        self._tidy()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stops."""
+        if self._next is not None:
+            self._next.cancel()
+        await super().shutdown(sockets)
+
+    def _tidy(self) -> None:
+        memory.tidy()
+        self._next = asyncio.get_running_loop().call_later(memory.TIDY_SECONDS, self._tidy)
 
 
 def configured(
@@ -157,7 +181,7 @@ def main(arguments: list[str] | None = None) -> int:
     logger.info("gateway_started", host=host, port=port, cloud=settings.cloud)
     # uvicorn repeats the signal after it has stopped; by then, and before it listens to it, the answer is a plain exit.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    server = Server(config, gateway)
+    server = Alone(config, gateway)
     with contextlib.suppress(KeyboardInterrupt):
         server.run(sockets=[listener])
     return 0

@@ -131,6 +131,7 @@ class Gateway:
                 await _turn_away(Exchange(scope, receive, send), refusal)
                 return
         if scope.get("scheme") == "https":
+            scope.pop("answer", None)  # it would pass by what is added here
             send = _by_tls(send)
         if await self._transcoder.serve(scope, receive, send):
             return

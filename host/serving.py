@@ -16,13 +16,13 @@ from dataclasses import dataclass
 import structlog
 
 from cloud import server
-from cloud.platform import collecting
 from cloud.server import BackgroundEnded, Cloud
 from cloud.settings import Settings
 from gateway_rest.__main__ import Server, made
 from gateway_rest.app import Gateway
 from gateway_rest.settings import Settings as RestSettings
 from host.channel import LocalChannel
+from kernel import memory
 
 logger = structlog.get_logger()
 
@@ -106,7 +106,7 @@ async def serve(settings: Settings, rest: RestSettings, listener: socket.socket,
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     async with running(settings, rest, listener, grpc_host=grpc_host, ports=ports) as here:
-        collecting.settle()
+        memory.settle()
         address, port = listener.getsockname()[:2]
         logger.info("host_serving", host=address, rest_port=port, grpc_port=here.cloud.port)
         waits = [asyncio.create_task(event.wait()) for event in (stop, here.cloud.failed)]

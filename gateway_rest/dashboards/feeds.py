@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator, Callable, Iterable
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 import orjson
@@ -17,8 +16,8 @@ import structlog
 from google.rpc import code_pb2
 
 from gateway_rest.channel import CallFailed, Stream, StreamCall
-from gateway_rest.dashboards.lines import Line, frame
-from gateway_rest.dashboards.screens import Screen
+from gateway_rest.dashboards.lines import frame
+from gateway_rest.dashboards.seats import Seat
 from gateway_rest.dashboards.values import Topic, Values
 from gipos.v1.dashboards_pb2 import DashboardPass, WatchTopicsRequest, WatchTopicsResponse
 from kernel.ids import new_id
@@ -39,36 +38,6 @@ LONGEST_PAUSE = 5.0
 TRY_AGAIN, RESTART, UNAUTHENTICATED = 1013, 1012, 4401
 
 logger = structlog.get_logger()
-
-
-@dataclass(frozen=True)
-class Closing:
-    """Why a dashboard is to be closed."""
-
-    code: int
-    reason: str
-
-
-@dataclass(eq=False, slots=True)
-class Seat:
-    """A dashboard at its feed: what it is owed, and how its writer is woken."""
-
-    screen: Screen
-    line: Line
-    who: DashboardPass
-    address: str
-    beats_at: float
-    ends_at: float
-    """On the loop's clock."""
-    woken: asyncio.Event = field(default_factory=asyncio.Event)
-    closing: Closing | None = None
-    stuck_since: float | None = None
-
-    def close(self, code: int, reason: str) -> None:
-        """Its writer closes it; the first reason counts."""
-        if self.closing is None:
-            self.closing = Closing(code, reason)
-            self.woken.set()
 
 
 class Feed:
@@ -109,7 +78,7 @@ class Feed:
             self._stream = None
         if self.values.epoch:
             seat.screen.begin(self._hello(), self._clock())
-            seat.woken.set()
+        seat.write(self._clock())
 
     def leave(self, seat: Seat) -> None:
         """A dashboard goes."""
@@ -180,15 +149,18 @@ class Feed:
         begins = self.values.stage(message.epoch, message.position, newer, message.ended_topics)
         if begins:
             self.values.publish(self._clock(), PUBLISH_SECONDS)
+            hello, now = self._hello(), self._clock()
             for seat in self.seats:
-                seat.screen.begin(self._hello(), self._clock())
-                seat.woken.set()
+                seat.screen.begin(hello, now)
+                seat.write(now)
         else:
             for name in message.ended_topics:
                 for seat in self.seats:
                     seat.screen.end(name)
-                    seat.woken.set()
             self._publish()
+            if message.ended_topics:
+                for seat in self.seats:
+                    seat.write(self._clock())
         self._turn(is_live=True)
         self._end_keys(message.ended_keys)
 
@@ -200,19 +172,18 @@ class Feed:
             self._publishing = None
         changed = self.values.publish(now, PUBLISH_SECONDS)
         if changed:
-            self._tell(changed)
+            self._tell(changed, now)
         for seat in self.seats:
             if seat.screen.is_holding and seat.screen.release(now):
-                seat.woken.set()
+                seat.write(now)
         due = self.values.next_at(PUBLISH_SECONDS)
         if due is not None:
             self._publishing = asyncio.get_running_loop().call_at(due, self._publish)
 
-    def _tell(self, changed: list[Topic]) -> None:
+    def _tell(self, changed: list[Topic], now: float) -> None:
         for seat in self.seats:
-            for topic in changed:
-                if seat.screen.changed(topic):
-                    seat.woken.set()
+            if seat.screen.changed(changed):
+                seat.write(now)
 
     def _end_keys(self, key_ids: Iterable[str]) -> None:
         now = self._clock()
@@ -243,7 +214,7 @@ class Feed:
                 heartbeat = heartbeat or self.heartbeat()
                 seat.beats_at = now + HEARTBEAT_SECONDS
                 seat.screen.beat(heartbeat)
-                seat.woken.set()
+                seat.write(now)
 
     async def _sweep(self) -> None:
         while True:
@@ -253,21 +224,27 @@ class Feed:
             for seat in self.seats:
                 if now >= seat.ends_at:
                     seat.close(UNAUTHENTICATED, "PASS_ENDED")
-                elif seat.stuck_since is not None and (
-                    now - seat.stuck_since > STUCK_SECONDS
-                    or seat.line.waiting_bytes + seat.screen.owed_bytes > MOST_WAITING_BYTES
-                ):
-                    # Its writer waits for the network and cannot say it itself.
+                elif _is_too_slow(seat, now):
                     seat.close(TRY_AGAIN, "TOO_SLOW")
-                    seat.line.give_up(TRY_AGAIN, "TOO_SLOW")
                 elif seat.screen.is_holding and seat.screen.release(now):
-                    seat.woken.set()
+                    seat.write(now)
             for key_id, ended_at in list(self._ended_keys.items()):
                 if now - ended_at > LINGER_SECONDS:
                     del self._ended_keys[key_id]
             if not self.seats and now - self._empty_since > LINGER_SECONDS:
                 self._over(self)
                 return
+
+
+def _is_too_slow(seat: Seat, now: float) -> bool:
+    """Whether its network takes nothing for long, or not a byte while much waits. Slow ones take their time."""
+    if seat.line.stuck_since is None:
+        seat.waited_bytes = 0
+        return False
+    before, seat.waited_bytes = seat.waited_bytes, seat.line.waiting_bytes
+    stands_still = 0 < before <= seat.waited_bytes
+    too_much = seat.waited_bytes + seat.screen.owed_bytes > MOST_WAITING_BYTES
+    return now - seat.line.stuck_since > STUCK_SECONDS or (stands_still and too_much)
 
 
 def _secret(who: DashboardPass) -> str:

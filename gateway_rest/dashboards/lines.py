@@ -5,9 +5,12 @@ uvicorn's own protocol, without compression for dashboards, and with a way to gi
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.frames import Frame
 from websockets.http11 import Request
 from websockets.protocol import OPEN
 
@@ -15,7 +18,7 @@ PATH = "/api/v1/dashboard"
 EXTENSION = "gipos.line"
 """Where the scope of a WebSocket has its line."""
 PARTING_SECONDS = 2.0
-"""How long a socket that nobody drains may still take to hear why it is given up."""
+"""How long a peer that takes nothing may still take to hear why it is cut off."""
 
 _TEXT = 0x81
 
@@ -33,22 +36,31 @@ def frame(text: bytes) -> bytes:
 class Line(Protocol):
     """What a dashboard's writer needs of its socket."""
 
+    stuck_since: float | None
+    """When the network stopped taking what is written, on the loop's clock; None while it takes it."""
+    on_drained: Callable[[], None] | None
+    """Called when it takes more again."""
+
     def write(self, made: bytes) -> bool:
-        """Hands over a frame; whether another one may follow at once. A socket that is closed swallows it."""
+        """Hands over frames; whether others may follow at once. A socket that is closed swallows them."""
 
     @property
     def waiting_bytes(self) -> int:
         """What was handed over and not taken by the network yet."""
 
-    async def drained(self) -> None:
-        """Returns when another frame may follow, or the socket is closed."""
-
-    def give_up(self, code: int, reason: str) -> None:
-        """Closes without waiting for anything; the connection is cut soon."""
+    def end(self, code: int, reason: str) -> None:
+        """Closes, and waits for nothing: who does not hear it is cut off soon."""
 
 
 class LineProtocol(WebSocketsSansIOProtocol):
-    """A WebSocket connection of the gateway."""
+    """A WebSocket connection of the gateway, of whichever path.
+
+    Beside what dashboards need: who does not take what is sent is not listened to either, since every ping wants an answer; and
+    no end waits for a peer that takes nothing, as closing a transport would, for as long as the peer's machine answers.
+    """
+
+    stuck_since: float | None = None
+    on_drained: Callable[[], None] | None = None
 
     def handle_connect(self, event: Request) -> None:
         """Begins the handshake."""
@@ -63,22 +75,63 @@ class LineProtocol(WebSocketsSansIOProtocol):
         """See Line."""
         if not self.disconnected and self.conn.state is OPEN:
             self.transport.write(made)
-        return self.writable.is_set()
+        return self.stuck_since is None
 
     @property
     def waiting_bytes(self) -> int:
         """See Line."""
-        return self.transport.get_write_buffer_size()
+        return 0 if self.disconnected else self.transport.get_write_buffer_size()
 
-    async def drained(self) -> None:
-        """See Line."""
-        await self.writable.wait()
-
-    def give_up(self, code: int, reason: str) -> None:
+    def end(self, code: int, reason: str) -> None:
         """See Line."""
         if self.disconnected or self.close_sent or self.conn.state is not OPEN:
             return
+        self.queue.put_nowait({"type": "websocket.disconnect", "code": code, "reason": reason})
         self.conn.send_close(code, reason)
         self.transport.write(b"".join(self.conn.data_to_send()))
         self.close_sent = True
-        self.loop.call_later(PARTING_SECONDS, self.transport.abort)
+        is_stuck = self.stuck_since is not None
+        if not is_stuck and self.read_paused:
+            self.read_paused = False
+            self.transport.resume_reading()
+        self.close_timer = self.loop.call_later(PARTING_SECONDS if is_stuck else self.close_timeout, self.transport.abort)
+
+    def pause_writing(self) -> None:
+        """The network takes no more."""
+        super().pause_writing()
+        self.stuck_since = self.loop.time()
+        self.transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        """The network takes more."""
+        super().resume_writing()
+        self.stuck_since = None
+        if not self.read_paused:
+            self.transport.resume_reading()
+        if self.on_drained is not None:
+            self.on_drained()
+
+    def handle_close(self, event: Frame) -> None:
+        """The peer hangs up, or answers that we did."""
+        super().handle_close(event)
+        self._part()
+
+    def handle_parser_exception(self) -> None:
+        """The peer breaks the protocol."""
+        super().handle_parser_exception()
+        self._part()
+
+    def keepalive_timeout(self) -> None:
+        """The peer answers no ping."""
+        super().keepalive_timeout()
+        self._part()
+
+    def on_task_complete(self, task: asyncio.Task[None]) -> None:
+        """Whoever served the connection is done with it."""
+        super().on_task_complete(task)
+        if self.close_timer is None:
+            self._part()
+
+    def _part(self) -> None:
+        if not self.disconnected:
+            self.loop.call_later(PARTING_SECONDS, self.transport.abort)

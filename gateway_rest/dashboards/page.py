@@ -38,7 +38,8 @@ _PAGE = """<!doctype html>
 <body>
 <a class="skip" href="#content">{skip}</a>
 <header><div class="bar"><h1>{title}</h1><p id="state" role="status"></p>
-<span class="links"><a href="/dashboard?lang={other}" lang="{other}" hreflang="{other}">{switch}</a>
+<span class="links"><a href="/?lang={language}">{start}</a>
+<a href="/dashboard?lang={other}" lang="{other}" hreflang="{other}">{switch}</a>
 <button type="button" id="leave" hidden>{leave}</button></span></div></header>
 <main id="content" tabindex="-1" data-texts="{texts}">
 <p id="stale" role="alert" hidden></p>
@@ -79,6 +80,7 @@ def _page(language: str) -> bytes:
         language=language,
         other=other,
         title=say("title"),
+        start=html.escape(copy.page(language, "start")),
         skip=html.escape(copy.page(language, "skip")),
         switch=html.escape(copy.page(other, "language")),
         leave=say("leave"),

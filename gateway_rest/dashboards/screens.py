@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import orjson
 
@@ -13,6 +13,8 @@ INTERVAL = 0.2
 """Seconds between two messages of one topic: five a second at most, and the first at once."""
 HOLD_SECONDS = 5.0
 """How long a dashboard that has seen more than this gateway keeps what it has, before it is shown the older value after all."""
+MOST_AT_ONCE = 32 * 1024
+"""Bytes after which a dashboard is looked at again before more is taken for it."""
 
 
 class Screen:
@@ -59,15 +61,19 @@ class Screen:
             elif self._known.get(name) != topic.mark:
                 self._owed[name] = None
 
-    def changed(self, topic: Topic) -> bool:
-        """A topic has a newer value; whether there is something to send now."""
-        if topic.name in self._held:
-            return False
-        if self._known.get(topic.name) == topic.mark:
-            self._owed.pop(topic.name, None)
-            return False
-        self._owed[topic.name] = None
-        return True
+    def changed(self, topics: Iterable[Topic]) -> bool:
+        """These topics have newer values; whether there is something to send now."""
+        is_owed = False
+        for topic in topics:
+            name = topic.name
+            if name in self._held:
+                continue
+            if self._known.get(name) == topic.mark:
+                self._owed.pop(name, None)
+            else:
+                self._owed[name] = None
+                is_owed = True
+        return is_owed
 
     def release(self, now: float) -> bool:
         """Looks again at what was held back; whether there is something to send now."""
@@ -76,7 +82,7 @@ class Screen:
             topic = self._values.topics.get(name)
             if topic is None or now >= until or not self._values.is_behind(name, seen):
                 del self._held[name]
-                released |= topic is not None and self.changed(topic)
+                released |= topic is not None and self.changed((topic,))
         return released
 
     def end(self, name: str) -> None:
@@ -101,24 +107,34 @@ class Screen:
         return sum(len(self._values.topics[name].frame_from(self._known.get(name, ""))) for name in self._owed)
 
     def take(self, now: float) -> tuple[bytes, float | None]:
-        """The next frame to send, which then counts as sent; or an empty one, with when to ask again (None for when told)."""
+        """The frames to send now, which then count as sent, and when to ask again (None for when told).
+
+        No more at a time than a network takes that is not stuck, or the newest would not win.
+        """
+        parts: list[bytes] = []
         if self._hello:
-            made, self._hello = self._hello, b""
-            return made, None
+            parts.append(self._hello)
+            self._hello = b""
         if self._ended:
-            name = next(iter(self._ended))
-            del self._ended[name]
-            return frame(orjson.dumps({"t": "ended", "topic": name})), None
+            parts += [frame(orjson.dumps({"t": "ended", "topic": name})) for name in self._ended]
+            self._ended.clear()
         due: float | None = None
-        for name in self._owed:
+        size = 0
+        for name in list(self._owed):
             at = self._sent_at.get(name, float("-inf")) + INTERVAL
-            if now >= at:
-                topic = self._values.topics[name]
-                made = topic.frame_from(self._known.get(name, ""))
-                del self._owed[name]
-                self._known[name] = topic.mark
-                self._sent_at[name] = now
-                return made, None
-            due = at if due is None else min(due, at)
-        made, self._heartbeat = self._heartbeat, b""
-        return made, due
+            if now < at:
+                due = at if due is None else min(due, at)
+                continue
+            topic = self._values.topics[name]
+            made = topic.frame_from(self._known.get(name, ""))
+            del self._owed[name]
+            self._known[name] = topic.mark
+            self._sent_at[name] = now
+            parts.append(made)
+            size += len(made)
+            if size >= MOST_AT_ONCE:
+                return b"".join(parts), now
+        if self._heartbeat:
+            parts.append(self._heartbeat)
+            self._heartbeat = b""
+        return (parts[0] if len(parts) == 1 else b"".join(parts)), due

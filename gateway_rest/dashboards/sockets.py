@@ -7,7 +7,6 @@ does not for long.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,9 +17,10 @@ import structlog
 
 from gateway_rest import errors
 from gateway_rest.channel import CallFailed, Channel
-from gateway_rest.dashboards.feeds import HEARTBEAT_SECONDS, RESTART, TRY_AGAIN, UNAUTHENTICATED, Closing, Feed, Seat
-from gateway_rest.dashboards.lines import EXTENSION, PATH, Line
+from gateway_rest.dashboards.feeds import HEARTBEAT_SECONDS, RESTART, TRY_AGAIN, UNAUTHENTICATED, Feed
+from gateway_rest.dashboards.lines import EXTENSION, PATH, Line, frame
 from gateway_rest.dashboards.screens import Screen
+from gateway_rest.dashboards.seats import Closing, Seat
 from gateway_rest.errors import Problem
 from gateway_rest.metrics import Metrics
 from gateway_rest.transcoding import metadata
@@ -33,6 +33,8 @@ FIRST_SECONDS = 10.0
 """How long a socket may take to show its ticket."""
 REDEEM_SECONDS = 10.0
 MOST_VERSIONS = 2_000
+MOST_WORDS, WORDS_A_SECOND = 60, 1
+"""Messages after the first one: so many at once, and so many in the long run. They mean nothing, and cost."""
 LONGEST_NAME = 200
 
 BAD_MESSAGE, FORBIDDEN, TOO_MANY = 4400, 4403, 4429
@@ -106,9 +108,7 @@ class Dashboards:
         closing: Closing | None = None
         try:
             with self._metrics.streams.track_inprogress():
-                closing = await self._admit(exchange, line)
-        except OSError:
-            pass  # how servers tell of a send to a socket that is closed
+                closing = await self._admit(exchange, scope, line)
         finally:
             self._metrics.in_flight.value -= 1
             self._metrics.observe("GET", PATH, 101, 0.0, timed=False)
@@ -119,24 +119,26 @@ class Dashboards:
                 reason=closing.reason if closing is not None else "CLIENT_GONE",
             )
 
-    async def _admit(self, exchange: Exchange, line: Line) -> Closing | None:
+    async def _admit(self, exchange: Exchange, scope: Any, line: Line) -> Closing | None:
         """Serves who shows a ticket; why the socket was closed, or None when the dashboard hung up."""
         asked_at = asyncio.get_running_loop().time()
         try:
+            if scope["query_string"]:
+                raise _unreadable("The address must have no query: addresses are logged. The ticket is in the first message.")
             first = await _first(exchange)
             if first is None:
                 return None
             asked_at = asyncio.get_running_loop().time()
             who = await self._redeemed(exchange, first.ticket)
         except _Unfit as unfit:
-            return await _close(exchange, _CODES[unfit.problem.status], unfit.problem)
+            return _close(exchange, line, _CODES[unfit.problem.status], unfit.problem)
         except CallFailed as failed:
             problem = errors.from_call(failed)
-            return await _close(exchange, _CODES.get(problem.status, TRY_AGAIN), problem)
+            return _close(exchange, line, _CODES.get(problem.status, TRY_AGAIN), problem)
         places = {(who.tenant_id,): self._room.per_merchant, (who.key_id, who.viewer): self._room.per_viewer}
         if any(self._taken[place] >= most for place, most in places.items()):
             problem = Problem(429, "TOO_MANY_DASHBOARDS", "Too many dashboards are open. Close one of them, then try again.")
-            return await _close(exchange, TOO_MANY, problem)
+            return _close(exchange, line, TOO_MANY, problem)
         self._taken.update(places.keys())
         try:
             return await self._show(exchange, line, who, first, asked_at)
@@ -160,20 +162,17 @@ class Dashboards:
         feed = self._feed(who)
         screen = Screen(feed.values, first.epoch, first.versions)
         # Heartbeats begin at once: a dashboard should not look dead while its first values are read.
-        seat = Seat(screen, line, who, exchange.client, clock(), clock() + left)
+        seat = Seat(screen, line, who, exchange.client, clock() + HEARTBEAT_SECONDS, clock() + left)
         screen.beat(feed.heartbeat())
-        seat.beats_at = clock() + HEARTBEAT_SECONDS
-        feed.join(seat, asked_at)
-        if self._is_draining:
-            seat.close(RESTART, "RESTART")
-        gone = asyncio.ensure_future(_listen(exchange, seat))
         try:
-            return await _write(exchange, seat)
+            feed.join(seat, asked_at)
+            if self._is_draining:
+                seat.close(RESTART, "RESTART")
+            await _listen(exchange, seat)
         finally:
             feed.leave(seat)
-            gone.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await gone
+            seat.leave()
+        return seat.closing
 
     def _feed(self, who: DashboardPass) -> Feed:
         key = (who.tenant_id, *who.topics)
@@ -187,36 +186,15 @@ class Dashboards:
         feed.close()
 
 
-async def _write(exchange: Exchange, seat: Seat) -> Closing | None:
-    """The one writer of a socket: sends what the screen is owed, as fast as the network takes it."""
-    loop = asyncio.get_running_loop()
-    screen, line, woken = seat.screen, seat.line, seat.woken
-    while seat.closing is None:
-        woken.clear()
-        made, due = screen.take(loop.time())
-        if made:
-            woken.set()
-            if not line.write(made):
-                seat.stuck_since = loop.time()
-                await line.drained()
-                seat.stuck_since = None
-            continue
-        timer = loop.call_at(due, woken.set) if due is not None else None
-        await woken.wait()
-        if timer is not None:
-            timer.cancel()
-    if seat.closing.code == 0:
-        return None
-    if seat.closing.reason != "TOO_SLOW":
-        await exchange.send({"type": "websocket.close", "code": seat.closing.code, "reason": seat.closing.reason})
-    return seat.closing
-
-
 async def _listen(exchange: Exchange, seat: Seat) -> None:
-    """Waits for the end. What a dashboard says after its first message means nothing yet."""
+    """Returns at the end. What a dashboard says after its first message means nothing yet, and nobody may say much of it."""
+    clock = asyncio.get_running_loop().time
+    allowed, since = float(MOST_WORDS), clock()
     while (await exchange.receive())["type"] != "websocket.disconnect":
-        pass
-    seat.close(0, "CLIENT_GONE")
+        now = clock()
+        allowed, since = min(MOST_WORDS, allowed + (now - since) * WORDS_A_SECOND) - 1, now
+        if allowed < 0:
+            seat.close(BAD_MESSAGE, "TOO_MANY_MESSAGES")
 
 
 async def _first(exchange: Exchange) -> _First | None:
@@ -257,9 +235,9 @@ def _unidentified(text: str) -> _Unfit:
     return _Unfit(Problem(401, "UNAUTHENTICATED", text))
 
 
-async def _close(exchange: Exchange, code: int, problem: Problem) -> Closing:
+def _close(exchange: Exchange, line: Line, code: int, problem: Problem) -> Closing:
     """Says why in words, then closes."""
     body = problem.body(exchange.request_id, exchange.language)
-    await exchange.send({"type": "websocket.send", "text": orjson.dumps({"t": "error", **body}).decode()})
-    await exchange.send({"type": "websocket.close", "code": code, "reason": problem.reason})
+    line.write(frame(orjson.dumps({"t": "error", **body})))
+    line.end(code, problem.reason)
     return Closing(code, problem.reason)

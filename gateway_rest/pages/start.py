@@ -21,7 +21,7 @@ def page(language: str, url: str) -> bytes:
     errors = "/docs/errors?lang=id" if language == "id" else "/docs/errors"
     cards = (
         (quick, "quick"), ("/docs", "try"), ("/docs/redoc", "read"), ("/docs/guides", "guides"), (errors, "errors"),
-        ("/openapi.json", "machine"),
+        ("/openapi.json", "machine"), (f"/dashboard?lang={language}", "board"),
     )  # fmt: skip
     items = "".join(f'<li><a href="{address}">{say(key)}</a><p>{say(f"{key}.help")}</p></li>' for address, key in cards)
     body = (

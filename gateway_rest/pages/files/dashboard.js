@@ -15,18 +15,31 @@ const at = (id) => document.getElementById(id);
 const say = (key, facts = {}) => texts[key].replace(/\{(\w+)\}/g, (_, name) => facts[name] ?? "");
 const number = new Intl.NumberFormat(locale);
 const money = new Intl.NumberFormat(locale, { style: "currency", currency: "IDR", currencyDisplay: "narrowSymbol", maximumFractionDigits: 0 });
+const here = Intl.DateTimeFormat().resolvedOptions().timeZone;
 const clock = (text) => new Intl.DateTimeFormat(locale, { hour: "2-digit", minute: "2-digit" }).format(new Date(text));
-const moment = (text) => {
-  const isToday = new Date(text).toDateString() === new Date().toDateString();
-  return isToday ? clock(text) : new Intl.DateTimeFormat(locale, { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" })
-    .format(new Date(text));
+const moment = (text, zone = here) => {
+  const then = new Date(text);
+  const day = (date) => date.toLocaleDateString("en", { timeZone: zone });
+  const isToday = day(then) === day(new Date());
+  // Two zones of one name and hour are one; what differs from the viewer's clock is said.
+  const offset = (name) => then.toLocaleTimeString("en", { timeZone: name, timeZoneName: "longOffset" }).split("GMT")[1];
+  return new Intl.DateTimeFormat(locale, {
+    timeZone: zone, hour: "2-digit", minute: "2-digit",
+    ...(isToday ? {} : { day: "numeric", month: "short" }),
+    ...(offset(zone) === offset(here) ? {} : { timeZoneName: "short" }),
+  }).format(then);
 };
 
+// A machine that slept counts no time on one of its clocks, and somebody may set the other.
+const stamp = () => [performance.now(), Date.now()];
+const since = ([ticks, date]) => Math.max(performance.now() - ticks, Date.now() - date);
+
 let socket = null;
+let begunAt = stamp();
+let heardAt = stamp();
 let attempt = 0;
 let timer = 0;
 let epoch = "";
-let heardAt = 0;
 let freshAt = null;
 let isLive = false;
 const versions = new Map();
@@ -44,8 +57,10 @@ const merged = (value, patch) => {
   return result;
 };
 
+const quietFor = () => Math.min(since(heardAt), since(begunAt));
+
 const take = (message) => {
-  heardAt = performance.now();
+  heardAt = stamp();
   switch (message.t) {
     case "hello":
       epoch = message.epoch;
@@ -96,12 +111,14 @@ const connect = async () => {
       cache: "no-store",
       signal: AbortSignal.timeout(15_000),
     });
+    if (socket !== mine) return;
     if (answer.status === 401) return refuse("problem.key");
     if (answer.status === 403) return refuse("problem.forbidden");
     if (!answer.ok) throw new Error(String(answer.status));
     const { ticket } = await answer.json();
     if (socket !== mine) return;
     const line = (socket = new WebSocket(`${location.origin.replace(/^http/, "ws")}/api/v1/dashboard`));
+    begunAt = stamp();
     line.onopen = () => line.send(JSON.stringify({ ticket, epoch, topics: Object.fromEntries(versions) }));
     line.onmessage = (event) => socket === line && take(JSON.parse(event.data));
     line.onclose = (event) => {
@@ -124,8 +141,19 @@ const again = () => {
   sign();
 };
 
+// Without waiting for a goodbye of somebody who is not there.
+const abandon = () => {
+  const line = socket;
+  socket = null;
+  isLive = false;
+  line.close();
+  again();
+};
+
 const atOnce = () => {
-  if (document.visibilityState === "visible" && !socket) connect();
+  if (document.visibilityState !== "visible") return;
+  if (socket?.readyState === 1 && quietFor() > STALE_MS) abandon();
+  if (!socket) connect();
 };
 
 const leave = () => {
@@ -156,8 +184,8 @@ const sign = () => {
   at("door").hidden = isOpen;
   at("board").hidden = !isOpen;
   at("leave").hidden = !isOpen;
-  const isStale = freshAt !== null && (performance.now() - heardAt > STALE_MS || (socket?.readyState === 1 && !isLive));
-  const state = !isOpen ? "" : isStale ? "stale" : isLive && socket?.readyState === 1 ? "live" : "connecting";
+  const isStale = freshAt !== null && (since(heardAt) > STALE_MS || (socket?.readyState === 1 && !isLive));
+  const state = !isOpen ? "" : isStale ? "stale" : isLive && socket?.readyState === 1 ? "live" : freshAt ? "again" : "connecting";
   if (at("state").className !== state) {
     at("state").className = state;
     at("state").textContent = state && say(`state.${state}`);
@@ -170,7 +198,7 @@ const sign = () => {
 };
 
 setInterval(() => {
-  if (socket?.readyState === 1 && performance.now() - heardAt > SILENT_MS) socket.close();
+  if (socket && "readyState" in socket && quietFor() > SILENT_MS) abandon();
   sign();
 }, 1000);
 
@@ -199,7 +227,10 @@ const hours = (today) => {
     bar.style.height = `${sold ? Math.max(6, Math.round((100 * sold.total) / most)) : 0}%`;
     return bar;
   });
-  return h("div", { class: "hours", role: "img", "aria-label": `${say("hours")}: ${told || "–"}` }, bars);
+  return [
+    h("div", { class: "hours", role: "img", "aria-label": `${say("hours")}: ${told || "–"}` }, bars),
+    h("div", { class: "axis", "aria-hidden": "true" }, ["00", "06", "12", "18", "24"].map((hour) => h("span", null, hour))),
+  ];
 };
 
 const drawToday = () => {
@@ -216,10 +247,12 @@ const drawToday = () => {
 const drawRecent = () => {
   const every = kind("sales.recent");
   if (!every.length) return null;
-  const sales = every.flatMap((value) => Object.entries(value.sales).map(([id, sale]) => ({ id, outlet: value.outlet_name, ...sale })))
+  const zones = new Map(kind("sales.today").map((today) => [today.outlet_id, today.time_zone]));
+  const sales = every.flatMap((value) => Object.entries(value.sales)
+    .map(([id, sale]) => ({ id, outlet: value.outlet_name, zone: zones.get(value.outlet_id), ...sale })))
     .sort((a, b) => (a.sale_time < b.sale_time ? 1 : a.sale_time > b.sale_time ? -1 : a.id < b.id ? 1 : -1)).slice(0, 20);
   const lines = sales.map((sale) => h("tr", null,
-    h("td", { class: "short" }, moment(sale.sale_time)),
+    h("td", { class: "short" }, moment(sale.sale_time, sale.zone)),
     h("td", null, sale.number || sale.id.slice(-6), h("div", { class: "quiet" }, sale.outlet)),
     h("td", { class: "amount" }, money.format(sale.total),
       sale.status === "completed" ? "" : h("div", { class: "quiet" }, say(`status.${sale.status}`)))));
@@ -269,6 +302,26 @@ const drawWebhooks = () => {
   return section("webhooks", tiles.length ? h("ul", { class: "tiles" }, tiles) : none("webhooks"));
 };
 
+// What stays the same stays in the page: a reader's place and a selection survive, and nothing moves that did not change.
+const settle = (old, made) => {
+  if (old.nodeName !== made.nodeName) return old.replaceWith(made);
+  if (old.nodeType === Node.TEXT_NODE) {
+    if (old.data !== made.data) old.data = made.data;
+    return undefined;
+  }
+  for (const { name } of [...old.attributes]) if (name !== "style" && !made.hasAttribute(name)) old.removeAttribute(name);
+  for (const { name, value } of made.attributes) if (name !== "style" && old.getAttribute(name) !== value) old.setAttribute(name, value);
+  // The policy of the page forbids the attribute, not the property.
+  if (old.style.cssText !== made.style.cssText) old.style.cssText = made.style.cssText;
+  return settleAll(old, [...made.childNodes]);
+};
+
+const settleAll = (parent, made) => {
+  const old = [...parent.childNodes];
+  made.forEach((child, index) => (index < old.length ? settle(old[index], child) : parent.append(child)));
+  for (const child of old.slice(made.length)) child.remove();
+};
+
 let isDrawing = false;
 const draw = () => {
   if (isDrawing) return;
@@ -276,8 +329,8 @@ const draw = () => {
   const now = () => {
     isDrawing = false;
     const beside = [drawRecent(), drawLow()].filter(Boolean);
-    at("board").replaceChildren(
-      ...[drawToday(), drawTills(), beside.length ? h("div", { class: "columns" }, beside) : null, drawWebhooks()].filter(Boolean));
+    const columns = beside.length ? h("div", { class: "columns" }, beside) : null;
+    settleAll(at("board"), [drawToday(), drawTills(), columns, drawWebhooks()].filter(Boolean));
     sign();
   };
   // Tabs in the background get no frames.
@@ -292,6 +345,7 @@ at("door").addEventListener("submit", (event) => {
   at("problem").textContent = "";
   attempt = 0;
   sign();
+  main.focus();
   connect();
 });
 at("leave").addEventListener("click", () => {

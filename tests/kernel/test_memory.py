@@ -10,14 +10,14 @@ import pytest
 
 BURSTS = """
 import sys
-from cloud.platform import collecting
+from kernel import memory
 
 def resident():
     with open("/proc/self/statm") as file:
         return int(file.read().split()[1]) * 4096
 
 if sys.argv[1] == "settled":
-    collecting.settle()
+    memory.settle()
 kept = []
 before = resident()
 for _ in range(3):
@@ -32,7 +32,7 @@ for _ in range(2_000):
     bodies.append(b"x" * 20_000)
     kept.append(b"x" * 2_000)
 bodies.clear()
-collecting.tidy()
+memory.tidy()
 print(resident() - before - sum(map(len, kept)))
 """
 
