@@ -14,7 +14,7 @@ from cloud.limits import usage
 from cloud.platform import idempotency, retention
 from cloud.platform.database import Database
 from cloud.settings import Settings
-from cloud.tills import codes, commands
+from cloud.tills import codes, commands, guesses
 from cloud.webhooks import log as deliveries
 
 logger = structlog.get_logger()
@@ -34,7 +34,7 @@ _ACCOUNTS = (
     Every(3600, oauth_flows.forget_old),
     Every(3600, dashboard_tickets.forget_old),
 )
-_TILLS = (Every(86_400, commands.forget_old), Every(86_400, codes.forget_old))
+_TILLS = (Every(86_400, commands.forget_old), Every(86_400, codes.forget_old), Every(3600, guesses.forget_old))
 _STOCK = (Every(2, promises.expire), Every(20, silences.tell), Every(86_400, promises.forget_old))
 JOBS: Sequence[Every] = (Every(3600, idempotency.forget_old), Every(86_400, usage.forget_old), *_ACCOUNTS, *_TILLS, *_STOCK)
 

@@ -166,24 +166,10 @@ class TillChanged(GiposError):
 
 
 class PairingCodeWrong(GiposError):
-    """There is no such pairing code."""
+    """There is no such pairing code, it was used, or it is older than ten minutes: nobody is told which."""
 
     code = code_pb2.NOT_FOUND
     reason = "PAIRING_CODE_WRONG"
-
-
-class PairingCodeExpired(GiposError):
-    """The pairing code is older than ten minutes."""
-
-    code = code_pb2.FAILED_PRECONDITION
-    reason = "PAIRING_CODE_EXPIRED"
-
-
-class PairingCodeUsed(GiposError):
-    """The pairing code was used by another tablet."""
-
-    code = code_pb2.FAILED_PRECONDITION
-    reason = "PAIRING_CODE_USED"
 
 
 class PairingCodeOther(GiposError):

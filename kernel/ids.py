@@ -17,6 +17,9 @@ PATTERN = re.compile(r"[a-z]{2,4}_[0-9a-hjkmnp-tv-z]{26}")
 
 _PAIRS = [first + second for first in ALPHABET for second in ALPHABET]
 _RANDOM_BITS = 82
+_LOW = 0xFFF_FFFF_FFFF_FFFF
+_LOW_LETTERS = 12
+"""Of an id, that spell the lowest 60 bits. The ids of one call differ in those, but for one call in thousands of millions."""
 _POOL_BYTES = 4096
 _lock = threading.Lock()
 _last_millisecond = 0
@@ -74,7 +77,19 @@ def new_ids(prefix: str, count: int) -> list[str]:
     with _lock:
         millisecond = max(time.time_ns() // 1_000_000, _last_millisecond + 1)
         tail = _pool.bits(_RANDOM_BITS - 24)  # room for the steps of thousands
-        found = [_spelled(prefix, millisecond, tail := tail + 1 + (step >> 2)) for step in steps]
+        high = millisecond << 22 | tail >> 60
+        head, pairs = _spelled(prefix, millisecond, tail)[:-_LOW_LETTERS], _PAIRS
+        found = []
+        for step in steps:
+            tail += 1 + (step >> 2)
+            low = tail & _LOW
+            if millisecond << 22 | tail >> 60 != high:
+                found.append(_spelled(prefix, millisecond, tail))
+                continue
+            found.append(
+                f"{head}{pairs[low >> 50]}{pairs[low >> 40 & 1023]}{pairs[low >> 30 & 1023]}{pairs[low >> 20 & 1023]}"
+                f"{pairs[low >> 10 & 1023]}{pairs[low & 1023]}"
+            )
         if tail >> _RANDOM_BITS:
             raise OverflowError("too many ids at once")
         _last_millisecond, _last_tail = millisecond, tail
@@ -83,7 +98,7 @@ def new_ids(prefix: str, count: int) -> list[str]:
 
 def _spelled(prefix: str, millisecond: int, tail: int) -> str:
     # Two characters at a time, spelled out: ids are made by the dozen for each sale.
-    high, low = millisecond << 22 | tail >> 60, tail & 0xFFF_FFFF_FFFF_FFFF
+    high, low = millisecond << 22 | tail >> 60, tail & _LOW
     pairs = _PAIRS
     return (
         f"{prefix}_{pairs[high >> 60]}{pairs[high >> 50 & 1023]}{pairs[high >> 40 & 1023]}{pairs[high >> 30 & 1023]}"

@@ -34,7 +34,6 @@ from kernel.errors import (
     Unauthenticated,
 )
 from kernel.scopes import scope_of
-from kernel.signatures import DEVICE_PREFIX
 
 __all__ = ["Authentication", "scope_of"]
 
@@ -220,8 +219,7 @@ class Authentication:
     async def _identify(self, call: Call, credential: Credential, stale: Known | None) -> Known:
         if not credential:
             raise Unauthenticated("An API key is missing. Send the header Authorization: Bearer gipos_test_… or gipos_live_….")
-        is_till = isinstance(credential, bytes) or credential.startswith(DEVICE_PREFIX)
-        failures = self._device_failures if is_till else self.failures
+        failures = self._device_failures if credentials.is_till(credential) else self.failures
         if isinstance(credential, str) and not credentials.is_credential(credential):
             # Costs nothing and asks nobody, so it need not be counted.
             raise Unauthenticated("This is not a key: its checksum is wrong. Check that it was copied whole.")
@@ -241,13 +239,7 @@ class Authentication:
     async def _look_up(self, credential: Credential, certificate: bytes) -> Known:
         changed = self._changed
         try:
-            async with self._database.identifying() as connection:
-                try:
-                    known = await credentials.look_up(connection, credential)
-                except Unauthenticated:
-                    if not certificate or not await till_credentials.adopt(connection, certificate):
-                        raise
-                    known = await credentials.look_up(connection, credential)
+            known = await self._found(credential, certificate)
         except (Unauthenticated, TillRevoked):
             self._drop(credential)
             raise
@@ -256,6 +248,20 @@ class Authentication:
         if changed == self._changed:  # else what was read may be of yesterday: good for the calls that wait, not to be kept
             self._remember(credential, known)
         return known
+
+    async def _found(self, credential: Credential, certificate: bytes) -> Known:
+        if isinstance(credential, str) and not credentials.is_till(credential):
+            async with self._database.identifying() as connection:
+                return await credentials.look_up(connection, credential)
+        try:
+            return await credentials.look_up_till(self._database.identities, credential)
+        except Unauthenticated:
+            if not certificate:
+                raise
+            async with self._database.identifying() as connection:
+                if not await till_credentials.adopt(connection, certificate):
+                    raise
+        return await credentials.look_up_till(self._database.identities, credential)
 
     def _looked(self, credential: Credential, task: asyncio.Task[Known]) -> None:
         self._looking.pop(credential, None)

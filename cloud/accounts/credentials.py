@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -21,12 +21,11 @@ from cloud.accounts.tables import (
     oauth_grants,
     oauth_tokens,
     tenants,
-    till_certificates,
-    tills,
 )
 from cloud.accounts.uses import Use
 from cloud.platform import peers
 from cloud.platform.calls import Caller
+from cloud.platform.statements import Statements
 from kernel.business_days import now
 from kernel.errors import TillRevoked, Unauthenticated
 from kernel.signatures import DEVICE_PREFIX, LIVE_PREFIX, PASS_PREFIX, TEST_PREFIX, TOKEN_PREFIX, fingerprint, is_key
@@ -41,10 +40,15 @@ Credential = str | bytes
 """What a caller shows: a key or token as it was sent, or the SHA-256 of a certificate. Nobody can send the latter instead of
 proving it: what is sent is text."""
 
-_TILL = sa.select(tills, tenants.c.mode).join(tenants, tenants.c.tenant_id == tills.c.tenant_id)
-_CERTIFICATE = _TILL.join(
-    till_certificates, sa.and_(till_certificates.c.tenant_id == tills.c.tenant_id, till_certificates.c.till_id == tills.c.id)
-).add_columns(till_certificates.c.ends_at, till_certificates.c.revoked_at)
+_OF_DEVICE = """
+    SELECT t.tenant_id, t.id, t.outlet_id, t.state, m.mode, CAST(NULL AS timestamptz), CAST(NULL AS timestamptz)
+    FROM tills t JOIN tenants m ON m.tenant_id = t.tenant_id WHERE t.token_fingerprint = $1
+"""
+_OF_CERTIFICATE = """
+    SELECT t.tenant_id, t.id, t.outlet_id, t.state, m.mode, c.ends_at, c.revoked_at
+    FROM till_certificates c JOIN tills t ON t.tenant_id = c.tenant_id AND t.id = c.till_id
+    JOIN tenants m ON m.tenant_id = t.tenant_id WHERE c.fingerprint = $1
+"""
 # A key whose mode is not its data's opens nothing, however it came to be there.
 _KEY = sa.select(api_keys).join(tenants, sa.and_(tenants.c.tenant_id == api_keys.c.tenant_id, tenants.c.mode == api_keys.c.mode))
 _PASS = _KEY.join(
@@ -81,33 +85,62 @@ class Known:
     """Addresses already held against the networks."""
 
 
+class _TillRow(NamedTuple):
+    """A till, and the certificate it has shown."""
+
+    tenant_id: str
+    id: str
+    outlet_id: str
+    state: str
+    mode: str
+    ends_at: datetime | None
+    revoked_at: datetime | None
+
+
 def is_credential(text: str) -> bool:
     """Whether the text has the form and the checksum of a key, an access token or a device token."""
     return any(is_key(text, prefix) for prefix in _PREFIXES)
 
 
-async def look_up(connection: AsyncConnection, credential: Credential) -> Known:
-    """Who a key, token or certificate belongs to.
+def is_till(credential: Credential) -> bool:
+    """Whether it is what tills show."""
+    return isinstance(credential, bytes) or credential.startswith(DEVICE_PREFIX)
+
+
+async def look_up_till(statements: Statements, credential: Credential) -> Known:
+    """Which till a certificate or device token belongs to. One statement of the driver: after a cut all tills come at once.
 
     Raises:
-        Unauthenticated: unknown, revoked or expired.
+        Unauthenticated: unknown or ended.
         TillRevoked: of a till that was locked out or replaced.
     """
     found_at = time.monotonic()
     if isinstance(credential, bytes):
-        found = (await connection.execute(_CERTIFICATE.where(till_certificates.c.fingerprint == credential))).one_or_none()
-        if found is None:
+        rows = await statements.fetch(_OF_CERTIFICATE, credential)
+        if not rows:
             raise Unauthenticated("This certificate is none of a till that is known here. Pair the tablet again.")
-        if found.ends_at <= now():
-            raise Unauthenticated(f"The certificate ended at {found.ends_at.isoformat()}. Renew it.")
-        shown = _till(found, found)
-        shown.found_at = found_at
-        return shown
+        row = _TillRow(*rows[0])
+        if row.ends_at is not None and row.ends_at <= now():
+            raise Unauthenticated(f"The certificate ended at {row.ends_at.isoformat()}. Renew it.")
+    else:
+        rows = await statements.fetch(_OF_DEVICE, fingerprint(credential))
+        if not rows:
+            raise Unauthenticated("The key is unknown or was revoked. Check that it was copied whole.")
+        row = _TillRow(*rows[0])
+    known = _till(row)
+    known.found_at = found_at
+    return known
+
+
+async def look_up(connection: AsyncConnection, credential: str) -> Known:
+    """Who a key or token belongs to; for those of tills there is `look_up_till`.
+
+    Raises:
+        Unauthenticated: unknown, revoked or expired.
+    """
+    found_at = time.monotonic()
     hashed = fingerprint(credential)
-    if credential.startswith(DEVICE_PREFIX):
-        row = (await connection.execute(_TILL.where(tills.c.token_fingerprint == hashed))).one_or_none()
-        known = _till(row) if row is not None else None
-    elif credential.startswith(TOKEN_PREFIX):
+    if credential.startswith(TOKEN_PREFIX):
         query = _TOKEN.where(oauth_tokens.c.fingerprint == hashed, oauth_tokens.c.kind == ACCESS)
         row = (await connection.execute(query)).one_or_none()
         known = _token(row) if row is not None else None
@@ -123,18 +156,19 @@ async def look_up(connection: AsyncConnection, credential: Credential) -> Known:
     return known
 
 
-def _till(row: sa.Row[Any], certificate: sa.Row[Any] | None = None) -> Known:
+def _till(row: _TillRow) -> Known:
     if row.state == till_credentials.REVOKED:
         raise TillRevoked(
             "This till was locked out by its owner. Nothing on the tablet is lost: what is not uploaded can be exported there, "
             "or is uploaded after the till is set to active or the tablet is paired again."
         )
-    if certificate is not None and certificate.revoked_at is not None:
+    if row.revoked_at is not None:
         raise TillRevoked(
             "Another tablet was paired in place of this one. Nothing on this tablet is lost: what is not uploaded can be "
-            "exported here, or is uploaded after this tablet is paired again."
+            "exported here, or is uploaded after this tablet is paired again.",
+            cause="replaced",
         )
-    ends_at = certificate.ends_at if certificate is not None else None
+    ends_at = row.ends_at
     caller = Caller(
         *(row.tenant_id, row.id, row.mode, frozenset[str]()),
         till_id=row.id,

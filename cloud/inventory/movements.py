@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
@@ -14,6 +14,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from cloud.platform import log
 from cloud.platform.database import Announcing
+from cloud.platform.overlapping import beside
 from cloud.platform.statements import packed, packed_numbers, unpacked, unpacked_numbers
 from gipos.v1.inventory_pb2 import Level
 from kernel import quantities
@@ -24,6 +25,8 @@ SALE, REFUND, COUNT, OPENING, ORDER = "sale", "refund", "count", "opening", "ord
 
 SLICE = 100
 """Levels that are prepared before others get a turn."""
+WORTH_OVERLAPPING = 50
+"""Levels that are prepared while the ledger is written; for fewer a task of its own costs more than it saves."""
 
 
 @dataclass(slots=True)
@@ -91,17 +94,57 @@ def _stamp(moment: datetime) -> Timestamp:
     return stamp
 
 
+class Taken:
+    """Changes on their way into the ledger, in columns: a backlog has thousands of them. Sales unless said otherwise."""
+
+    __slots__ = ("keys", "notes", "quantities", "reasons", "running", "sale_ids", "sums")
+
+    def __init__(self) -> None:
+        self.keys: list[tuple[str, str]] = []
+        """Outlet and product of each."""
+        self.quantities: list[int] = []
+        self.sale_ids: list[str] = []
+        self.reasons: list[str] = []
+        """Empty when all are sales; notes likewise."""
+        self.notes: list[str] = []
+        self.sums: dict[tuple[str, str], int] = {}
+        """What they make together."""
+        self.running: list[int] = []
+        """What each and those before it of its product make."""
+
+    def add(self, outlet_id: str, product_id: str, quantity: int, sale_id: str) -> None:
+        """Another change, in thousandths."""
+        key = (outlet_id, product_id)
+        self.keys.append(key)
+        self.quantities.append(quantity)
+        self.sale_ids.append(sale_id)
+        self.sums[key] = whole = self.sums.get(key, 0) + quantity
+        self.running.append(whole)
+
+
 async def apply(tx: Announcing, changes: Sequence[Change]) -> dict[tuple[str, str], Level]:
     """Adds the changes to the levels, writes the ledger and announces each level that moved, once; outlet and product to level.
 
     Several changes of one product (two lines of a sale, two sales of a batch) become one step of its level but a movement each.
     """
-    if not changes:
-        return {}
-    sums: dict[tuple[str, str], int] = {}
+    taken = Taken()
     for change in changes:
-        key = (change.outlet_id, change.product_id)
-        sums[key] = sums.get(key, 0) + change.quantity
+        taken.add(change.outlet_id, change.product_id, change.quantity, change.sale_id)
+    taken.reasons = [change.reason for change in changes]
+    taken.notes = [change.note for change in changes]
+    return {key: _level(*row) for key, row in (await _enter(tx, taken)).items()}
+
+
+async def take(tx: Announcing, taken: Taken) -> None:
+    """As apply, for many changes whose levels nobody asks for."""
+    await _enter(tx, taken)
+
+
+async def _enter(tx: Announcing, taken: Taken) -> dict[tuple[str, str], Any]:
+    """The rows of the levels that moved."""
+    if not taken.keys:
+        return {}
+    sums = taken.sums
     result = await tx.run(
         _ADD,
         tenant_id=tx.tenant_id,
@@ -112,43 +155,40 @@ async def apply(tx: Announcing, changes: Sequence[Change]) -> dict[tuple[str, st
     )
     # By position: rows come from SQLAlchemy or from the driver itself.
     rows = {(row[0], row[1]): row for row in result}
-    await _record(tx, changes, {key: row[2] - sums[key] for key, row in rows.items()})
-    after = {}
-    for index, (key, row) in enumerate(rows.items()):
-        if index % SLICE == SLICE - 1:
-            await asyncio.sleep(0)
-        after[key] = _level(*row)
-    tx.events += [
-        log.NewEvent(
-            each, level.outlet_id, INVENTORY_UPDATED.name, level.product_id, level.version, level.outlet_id, body, tx.now
-        )
-        for each, level, body in zip(
-            new_ids("evt", len(after)), after.values(), [level.SerializeToString() for level in after.values()], strict=True
-        )
-    ]
-    return after
-
-
-async def _record(tx: Announcing, changes: Sequence[Change], before: Mapping[tuple[str, str], int]) -> None:
-    on_hand = dict(before)
-    after = []
-    for change in changes:
-        key = (change.outlet_id, change.product_id)
-        on_hand[key] += change.quantity
-        after.append(on_hand[key])
-    await tx.run(
+    before = {key: row[2] - sums[key] for key, row in rows.items()}
+    recording = tx.run(
         _RECORD,
         tenant_id=tx.tenant_id,
-        ids=packed(new_ids("mov", len(changes))),
-        outlet_ids=packed([change.outlet_id for change in changes]),
-        product_ids=packed([change.product_id for change in changes]),
-        quantities=packed_numbers([change.quantity for change in changes]),
-        after=packed_numbers(after),
-        reasons=packed([change.reason for change in changes]),
-        sale_ids=packed([change.sale_id for change in changes]),
-        notes=packed([change.note for change in changes]),
+        ids=packed(new_ids("mov", len(taken.keys))),
+        outlet_ids=packed([outlet_id for outlet_id, _ in taken.keys]),
+        product_ids=packed([product_id for _, product_id in taken.keys]),
+        quantities=packed_numbers(taken.quantities),
+        after=packed_numbers([before[key] + moved for key, moved in zip(taken.keys, taken.running, strict=True)]),
+        reasons=packed(taken.reasons or [SALE] * len(taken.keys)),
+        sale_ids=packed(taken.sale_ids),
+        notes=packed(taken.notes or [""] * len(taken.keys)),
         now=tx.now,
     )
+    if len(rows) < WORTH_OVERLAPPING:
+        await recording
+        tx.events += await _announced(tx, list(rows.values()))
+    else:
+        _, events = await beside(recording, _announced(tx, list(rows.values())))
+        tx.events += events
+    return rows
+
+
+async def _announced(tx: Announcing, rows: Sequence[Any]) -> list[log.NewEvent]:
+    """The events of levels that moved."""
+    events: list[log.NewEvent] = []
+    ids = new_ids("evt", len(rows))
+    for index, (event_id, row) in enumerate(zip(ids, rows, strict=True)):
+        if index % SLICE == SLICE - 1:
+            await asyncio.sleep(0)
+        outlet_id, product_id, _, _, version, _ = row
+        body = _level(*row).SerializeToString()
+        events.append(log.NewEvent(event_id, outlet_id, INVENTORY_UPDATED.name, product_id, version, outlet_id, body, tx.now))
+    return events
 
 
 def announce(tx: Announcing, level: Level) -> None:

@@ -142,6 +142,8 @@ class Database:
         self._system = _engine(url, "gipos_system", connections, options)
         self.notices = Statements(_plain(url), _settings("gipos_system"), connections=2)
         """Single statements across tenants, for wake-ups."""
+        self.identities = Statements(_plain(url), _settings("gipos_system"), connections=2)
+        """The same, to find out who calls: apart, because after a cut all tills ask at once."""
         self._before_commit: Sequence[BeforeCommit] = ()
         self._after_commit: Sequence[AfterCommit] = ()
 
@@ -270,6 +272,7 @@ class Database:
         """Closes all connections."""
         await self.statements.close()
         await self.notices.close()
+        await self.identities.close()
         await self._app.dispose()
         await self._system.dispose()
 

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 import structlog
 
-from cloud.platform import calls, telemetry
+from cloud.platform import calls, precedence, telemetry
 from cloud.platform.calls import Call, Caller
 from kernel import errors
 from kernel.ids import new_id
@@ -82,7 +82,8 @@ class Door:
             serve: Serve = partial(_serve, call, inner, request, context)
             for gate in self._inwards:
                 serve = partial(gate, call, serve)
-            return await serve()
+            with precedence.calls.call():
+                return await serve()
         except errors.GiposError as error:
             outcome = error.reason
             if self._witness is not None:

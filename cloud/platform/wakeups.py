@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
-from typing import Protocol
+from typing import Literal, Protocol
 from uuid import uuid4
 
 import orjson
@@ -46,6 +45,42 @@ class Committed(Protocol):
     heads: dict[str, int]
     epochs: dict[str, int]
     events: list[NewEvent]
+
+
+class Bell(asyncio.Event):
+    """An event for one waiter. There is one for each open stream; asyncio's keeps room for many waiters."""
+
+    __slots__ = ("_is_set", "_waiter")
+
+    def __init__(self) -> None:  # the base's own is left out: it makes what this does without
+        self._is_set = False
+        self._waiter: asyncio.Future[None] | None = None
+
+    def is_set(self) -> bool:
+        """As Event."""
+        return self._is_set
+
+    def set(self) -> None:
+        """As Event."""
+        self._is_set = True
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def clear(self) -> None:
+        """As Event."""
+        self._is_set = False
+
+    async def wait(self) -> Literal[True]:
+        """As Event, for one at a time."""
+        if not self._is_set:
+            if self._waiter is not None:
+                raise RuntimeError("somebody waits for this bell already")
+            self._waiter = asyncio.get_running_loop().create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+        return True
 
 
 class Wakeups:
@@ -106,27 +141,27 @@ class Wakeups:
         known = self.known(tenant_id, lane)
         return known is None or known[1] != seq or bool(epoch and known[0] and epoch != known[0])
 
-    @contextmanager
-    def waiting(self, tenant_id: str, lanes: Collection[str] | None = None) -> Iterator[asyncio.Event]:
-        """An event that is set whenever the merchant's log, or these lanes of it, may have grown.
+    def waiting(self, tenant_id: str, lanes: Collection[str] | None = None) -> Waiting:
+        """For a block: an event that is set whenever the merchant's log, or these lanes of it, may have grown.
 
         The waiter clears it before it reads.
         """
-        event = asyncio.Event()
-        event.set()
+        return Waiting(self, tenant_id, lanes or _ALL)
+
+    def _add(self, tenant_id: str, lanes: Collection[str], event: asyncio.Event) -> None:
         mine = self._waiting.setdefault(tenant_id, {})
-        for lane in lanes or _ALL:
+        for lane in lanes:
             mine.setdefault(lane, set()).add(event)
-        try:
-            yield event
-        finally:
-            for lane in lanes or _ALL:
-                mine[lane].discard(event)
-                if not mine[lane]:
-                    del mine[lane]
-            if not mine:
-                del self._waiting[tenant_id]
-                self._heads.pop(tenant_id, None)
+
+    def _remove(self, tenant_id: str, lanes: Collection[str], event: asyncio.Event) -> None:
+        mine = self._waiting[tenant_id]
+        for lane in lanes:
+            mine[lane].discard(event)
+            if not mine[lane]:
+                del mine[lane]
+        if not mine:
+            del self._waiting[tenant_id]
+            self._heads.pop(tenant_id, None)
 
     def _wake(self, tenant_id: str, lanes: Collection[str] = ()) -> None:
         mine = self._waiting.get(tenant_id)
@@ -203,6 +238,26 @@ class Wakeups:
                     self.learn(tenant_id, lane, epoch, last_seq)
                     if self.known(tenant_id, lane) != before:  # else it was read before what is known was committed
                         self._wake(tenant_id, (lane,))
+
+
+class Waiting:
+    """One waiter, for as long as the block runs. A class, not a generator: there is one for each open stream."""
+
+    __slots__ = ("_lanes", "_tenant_id", "_wakeups", "event")
+
+    def __init__(self, wakeups: Wakeups, tenant_id: str, lanes: Collection[str]) -> None:
+        self._wakeups = wakeups
+        self._tenant_id = tenant_id
+        self._lanes = lanes
+        self.event: asyncio.Event = Bell()
+
+    def __enter__(self) -> asyncio.Event:
+        self.event.set()
+        self._wakeups._add(self._tenant_id, self._lanes, self.event)  # noqa: SLF001 (the two are one)
+        return self.event
+
+    def __exit__(self, *_: object) -> None:
+        self._wakeups._remove(self._tenant_id, self._lanes, self.event)  # noqa: SLF001 (as above)
 
 
 def _payloads(name: str, touched: Mapping[str, Mapping[str, Known]]) -> Iterator[str]:

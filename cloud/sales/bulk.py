@@ -11,12 +11,11 @@ from dataclasses import dataclass
 from datetime import date, datetime
 
 import sqlalchemy as sa
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from cloud.inventory import movements
-from cloud.inventory.movements import Change
 from cloud.platform import log
 from cloud.platform.database import Announcing
+from cloud.platform.overlapping import beside
 from cloud.platform.statements import packed, packed_numbers, unpacked, unpacked_numbers
 from gipos.v1.sales_pb2 import Sale, SaleStatus
 from kernel.event_types import SALE_COMPLETED, SALE_CREATED
@@ -26,7 +25,15 @@ SLICE = 50
 """Sales that are prepared before others get a turn: someone may be waiting for the answer to a single one."""
 
 _EVENTS = (SALE_CREATED.name, SALE_COMPLETED.name)
-_KNOWN = sa.text("SELECT id FROM products WHERE tenant_id = :tenant_id AND id = ANY(CAST(:ids AS text[]))")
+_TEXTS = (
+    "ids", "numbers", "outlet_ids", "till_ids", "channels", "customer_ids", "business_dates", "external_ids", "cashiers",
+    "payment_methods",
+)  # fmt: skip
+_KNOWN = sa.text(
+    f"""
+    SELECT p.id FROM unnest({unpacked("ids")}) AS w (id) JOIN products p ON p.tenant_id = :tenant_id AND p.id = substr(w.id, 2)
+    """  # noqa: S608 (texts of ours)
+)
 
 _INSERT = sa.text(
     f"""
@@ -52,10 +59,24 @@ _INSERT = sa.text(
 
 
 @dataclass(slots=True)
+class Prepared:
+    """What of a sale goes to the database, worked out before there is a transaction to hold up."""
+
+    texts: tuple[str, ...]
+    """In the order of _TEXTS."""
+    total: int
+    product_ids: list[str]
+    """Of the lines."""
+    body: bytes
+    """The sale but for what storing it adds."""
+
+
+@dataclass(slots=True)
 class Recorded:
     """A sale as a till sent it, with what was worked out of it already."""
 
     sale: Sale
+    prepared: Prepared
     sold_at: datetime
     day: date
     quantities: Sequence[int]
@@ -68,6 +89,17 @@ class Recorded:
     clock_state: int
 
 
+def prepared(sale: Sale, product_ids: list[str]) -> Prepared:
+    """What goes to the database of a sale that will not change any more."""
+    methods = {tender.method for tender in sale.tenders}
+    methods.discard("")
+    texts = (
+        sale.id, sale.number, sale.outlet_id, sale.till_id, sale.channel, sale.customer_id, sale.business_date, sale.external_id,
+        sale.cashier, "\x1e".join(sorted(methods)),
+    )  # fmt: skip
+    return Prepared(texts, sale.total.amount, product_ids, sale.SerializeToString())
+
+
 async def store_many(tx: Announcing, recorded: Sequence[Recorded]) -> set[str]:
     """Stores sales, takes their goods from stock and announces them; the ids of those that were not there yet.
 
@@ -75,41 +107,20 @@ async def store_many(tx: Announcing, recorded: Sequence[Recorded]) -> set[str]:
     """
     if not recorded:
         return set()
-    wanted = {line.product_id for each in recorded for line in each.sale.lines}
-    known = {row[0] for row in await tx.run(_KNOWN, tenant_id=tx.tenant_id, ids=list(wanted))}
-    stamp = Timestamp()
-    stamp.FromDatetime(tx.now)
-    bodies = []
-    for index, each in enumerate(recorded):
-        if index % SLICE == SLICE - 1:
-            await asyncio.sleep(0)
-        sale = each.sale
-        if not all(line.product_id in known for line in sale.lines) and "PRODUCT_UNKNOWN" not in sale.review_reasons:
-            sale.review_reasons.append("PRODUCT_UNKNOWN")
-        sale.status = SaleStatus.SALE_STATUS_COMPLETED
-        sale.create_time.CopyFrom(stamp)
-        sale.update_time.CopyFrom(stamp)
-        bodies.append(sale.SerializeToString())
-    rows = await tx.run(
+    wanted = {product_id for each in recorded for product_id in each.prepared.product_ids}
+    known = {row[0] for row in await tx.run(_KNOWN, tenant_id=tx.tenant_id, ids=packed(list(wanted)))}
+    bodies = _bodies(tx.now, recorded, wanted - known)
+    await asyncio.sleep(0)
+    texts = dict(zip(_TEXTS, map(packed, zip(*[each.prepared.texts for each in recorded], strict=True)), strict=True))
+    inserting = tx.run(
         _INSERT,
         tenant_id=tx.tenant_id,
         status=SaleStatus.SALE_STATUS_COMPLETED,
         now=tx.now,
-        ids=packed([each.sale.id for each in recorded]),
-        numbers=packed([each.sale.number for each in recorded]),
-        outlet_ids=packed([each.sale.outlet_id for each in recorded]),
-        till_ids=packed([each.sale.till_id for each in recorded]),
-        channels=packed([each.sale.channel for each in recorded]),
-        customer_ids=packed([each.sale.customer_id for each in recorded]),
-        business_dates=packed([each.day.isoformat() for each in recorded]),
-        totals=packed_numbers([each.sale.total.amount for each in recorded]),
-        external_ids=packed([each.sale.external_id for each in recorded]),
+        **texts,
+        totals=packed_numbers([each.prepared.total for each in recorded]),
         bodies=bodies,
         sold_at=[each.sold_at for each in recorded],
-        cashiers=packed([each.sale.cashier for each in recorded]),
-        payment_methods=packed(
-            ["\x1e".join(sorted({tender.method for tender in each.sale.tenders} - {""})) for each in recorded]
-        ),
         store_epochs=packed_numbers([each.store_epoch for each in recorded]),
         op_seqs=packed_numbers([each.op_seq for each in recorded]),
         device_clocks=[each.device_clock for each in recorded],
@@ -117,29 +128,46 @@ async def store_many(tx: Announcing, recorded: Sequence[Recorded]) -> set[str]:
         uncertainties=[each.clock_uncertainty_ms for each in recorded],
         clock_states=packed_numbers([each.clock_state for each in recorded]),
     )
+    # Nearly always all of them are new: what follows is made for all while they are being stored.
+    rows, effects = await beside(inserting, _effects(recorded, bodies))
     added = {row[0] for row in rows}
-    await asyncio.sleep(0)
-    fresh: list[tuple[Recorded, bytes]] = []
-    left = set(added)
-    for each, body in zip(recorded, bodies, strict=True):
-        if each.sale.id in left:
-            left.discard(each.sale.id)  # the same sale twice in one batch has its effects once
-            fresh.append((each, body))
-    _announce(tx, fresh)
-    await asyncio.sleep(0)
-    changes = [
-        Change(each.sale.outlet_id, line.product_id, -quantity, movements.SALE, each.sale.id)
-        for each, _ in fresh
-        for line, quantity in zip(each.sale.lines, each.quantities, strict=True)
-    ]
-    await movements.apply(tx, changes)
+    if len(added) < len(recorded):
+        fresh: list[tuple[Recorded, bytes]] = []
+        left = set(added)
+        for each, body in zip(recorded, bodies, strict=True):
+            if each.sale.id in left:
+                left.discard(each.sale.id)  # the same sale twice in one batch has its effects once
+                fresh.append((each, body))
+        effects = await _effects([each for each, _ in fresh], [body for _, body in fresh])
+    events, taken = effects
+    tx.events += events
+    await movements.take(tx, taken)
     return added
 
 
-def _announce(tx: Announcing, fresh: Sequence[tuple[Recorded, bytes]]) -> None:
-    """As `tx.publish`, but with each sale serialised once for its row and both events."""
+def _bodies(now: datetime, recorded: Sequence[Recorded], unknown: set[str]) -> list[bytes]:
+    """The sales as they are stored. Fields may follow on what is serialised already: protobuf has it so."""
+    stamped = Sale()
+    stamped.create_time.FromDatetime(now)
+    stamped.update_time.CopyFrom(stamped.create_time)
+    tail = stamped.SerializeToString()
+    if not unknown:
+        return [each.prepared.body + tail for each in recorded]
+    marked = Sale(review_reasons=["PRODUCT_UNKNOWN"]).SerializeToString() + tail
+    return [each.prepared.body + (tail if unknown.isdisjoint(each.prepared.product_ids) else marked) for each in recorded]
+
+
+async def _effects(fresh: Sequence[Recorded], bodies: Sequence[bytes]) -> tuple[list[log.NewEvent], movements.Taken]:
+    """What sales that are new announce, and what they take from stock. Each is serialised once, for its row and both events."""
     ids = iter(new_ids("evt", 2 * len(fresh)))
-    for each, body in fresh:
-        sale_id, outlet_id = each.sale.id, each.sale.outlet_id
-        for name in _EVENTS:
-            tx.events.append(log.NewEvent(next(ids), outlet_id, name, sale_id, 1, outlet_id, body, each.sold_at))
+    events: list[log.NewEvent] = []
+    taken = movements.Taken()
+    for index, (each, body) in enumerate(zip(fresh, bodies, strict=True)):
+        if index % SLICE == SLICE - 1:
+            await asyncio.sleep(0)
+        sale_id, _, outlet_id = each.prepared.texts[:3]
+        sold_at = each.sold_at
+        events += [log.NewEvent(next(ids), outlet_id, name, sale_id, 1, outlet_id, body, sold_at) for name in _EVENTS]
+        for product_id, quantity in zip(each.prepared.product_ids, each.quantities, strict=True):
+            taken.add(outlet_id, product_id, -quantity, sale_id)
+    return events, taken

@@ -6,8 +6,8 @@ rows, the levels, the lanes' counters.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 
 import asyncpg
@@ -22,9 +22,11 @@ from cloud.platform.database import Announcing, SharedTransaction, Transaction
 from cloud.sales import bulk
 from cloud.sync import counts, forks, quarantine, watermarks
 from cloud.sync.counts import Life, Taken
-from cloud.sync.facts import NOT_UNDERSTOOD, Counted, Edited, Fact, Item, Place, Poison, Sold
+from cloud.sync.facts import Counted, Edited, Fact, Item, Place, Poison, Sold
+from cloud.sync.troubles import NOT_STORABLE, of_rules, said
 from cloud.sync.watermarks import Move, Standing
 from gipos.edge.v1.link_pb2 import Operation, Quarantined
+from gipos.v1.sales_pb2 import Sale
 from kernel.errors import GiposError, TillChanged, Unreachable
 from kernel.ids import PATTERN
 
@@ -67,6 +69,9 @@ class Outcome:
     expected_op_seq: int = 0
     """Not 0 when the batch left a gap: where the till must go on."""
     quarantined: Sequence[Quarantined] = field(default_factory=tuple)
+    log_seq: int = 0
+    """The position of its last effect in the lane of the till's outlet, where exactly this watermark stands; 0 if that is not
+    known."""
 
 
 @dataclass(slots=True)
@@ -137,8 +142,21 @@ async def together(tx: SharedTransaction, batches: Sequence[Batch]) -> list[Outc
         for part in parts:
             if part.batch.call is not None:
                 tx.entries.append((part.batch.call, trail.uploaded(part.batch.call, tx.tenant_id, part.ids, tx.now)))
-        await _advance(tx, parts)
+        reached = await _advance(tx, parts)
+        answers = [_placed(answer, batch, standings, reached) for answer, batch in zip(answers, batches, strict=True)]
     return answers
+
+
+def _placed(
+    answer: Outcome | GiposError | None,
+    batch: Batch,
+    standings: Mapping[tuple[str, int], Standing],
+    reached: Mapping[tuple[str, int], int],
+) -> Outcome | GiposError | None:
+    """The answer with its position, if it is that of the last batch of its till."""
+    if isinstance(answer, Outcome) and batch.life in reached and standings[batch.life].watermark == answer.op_watermark:
+        return replace(answer, log_seq=reached[batch.life])
+    return answer
 
 
 async def alone(tx: Transaction, batch: Batch) -> tuple[Outcome | GiposError, list[str]]:
@@ -163,10 +181,9 @@ async def alone(tx: Transaction, batch: Batch) -> tuple[Outcome | GiposError, li
     else:
         part = admitted
     aside = await _Store(tx, batch, part.fresh[0].operation.op_seq if part.fresh else 0).all([*part.strays, *part.fresh])
-    if part.fresh:
-        await _advance(tx, [part])
+    reached = await _advance(tx, [part]) if part.fresh else {}
     expected = admitted.expected_op_seq if isinstance(admitted, Outcome) else 0
-    return Outcome(part.last, expected, aside), part.ids
+    return Outcome(part.last, expected, aside, reached.get(batch.life, 0)), part.ids
 
 
 async def again(tx: Transaction, batch: Batch) -> list[Quarantined]:
@@ -174,7 +191,8 @@ async def again(tx: Transaction, batch: Batch) -> list[Quarantined]:
     return await _Store(tx, batch, batch.items[0].operation.op_seq, puts_aside=False).all(batch.items)
 
 
-async def _advance(tx: Announcing, parts: Sequence[_Part]) -> None:
+async def _advance(tx: Announcing, parts: Sequence[_Part]) -> dict[tuple[str, int], int]:
+    """Where in their lanes the watermarks stand now, by life."""
     moves: dict[tuple[str, int], Move] = {}
     for part in parts:
         first, last = part.fresh[0].operation, part.fresh[-1].operation
@@ -188,7 +206,7 @@ async def _advance(tx: Announcing, parts: Sequence[_Part]) -> None:
         else:
             known.last, known.seen_seq, known.marks = last.op_seq, last.seen_seq, known.marks + marks
     await watermarks.trim(tx, list(moves.values()))
-    await watermarks.advance(tx, list(moves.values()))
+    return await watermarks.advance(tx, list(moves.values()))
 
 
 def _recorded(batch: Batch, item: Item) -> bulk.Recorded:
@@ -196,7 +214,7 @@ def _recorded(batch: Batch, item: Item) -> bulk.Recorded:
     assert isinstance(fact, Sold)
     clock = fact.clock
     return bulk.Recorded(
-        fact.sale, fact.sold_at, fact.day, fact.quantities, batch.epoch, item.operation.op_seq,
+        fact.sale, fact.prepared, fact.sold_at, fact.day, fact.quantities, batch.epoch, item.operation.op_seq,
         clock.device_time, clock.offset_ms, clock.uncertainty_ms, clock.state,
     )  # fmt: skip
 
@@ -247,9 +265,9 @@ class _Store:
                 number = items[0].operation.op_seq
                 trace = error if is_ours else None  # what the database refuses is explained by its words
                 logger.error("operation_refused", op_seq=number, error=_said(error), exc_info=trace)  # noqa: TRY400 (as above)
-                reason, message = NOT_UNDERSTOOD, "The database could not store it; our log has the details."
+                reason, message = NOT_STORABLE, said(NOT_STORABLE)
                 if isinstance(error, GiposError):
-                    reason, message = error.reason, error.message
+                    reason, message = error.reason, of_rules(error.message)
                 await self._put_aside(items[0].operation, reason, message)
         else:
             await self._tx.run(_KEEP)
@@ -290,7 +308,7 @@ def _taken(items: Sequence[Item]) -> Iterator[Taken]:
 def _products(items: Sequence[Item]) -> Iterator[str]:
     for item in items:
         if isinstance(item.fact, Sold):
-            yield from (line.product_id for line in item.fact.sale.lines)
+            yield from item.fact.prepared.product_ids
         elif isinstance(item.fact, Counted):
             yield item.fact.count.product_id
 
@@ -301,8 +319,11 @@ def _without_external_id(fact: Fact, error: Exception) -> bool:
     source = source if isinstance(source, asyncpg.PostgresError) else getattr(source, "__cause__", None)
     if not isinstance(fact, Sold) or getattr(source, "constraint_name", "") != _TAKEN_ID:
         return False
-    fact.sale.external_id = ""
-    fact.sale.review_reasons.append("EXTERNAL_ID_TAKEN")
+    sale = Sale()
+    sale.CopyFrom(fact.sale)
+    sale.external_id = ""
+    sale.review_reasons.append("EXTERNAL_ID_TAKEN")
+    fact.sale, fact.prepared = sale, bulk.prepared(sale, fact.prepared.product_ids)
     return True
 
 

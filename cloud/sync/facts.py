@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
 from typing import TypeAlias
 
 import structlog
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from cloud.sales import bulk
+from cloud.sync.troubles import NOT_UNDERSTOOD, UNSUPPORTED, Trouble, said
 from gipos.edge.v1.link_pb2 import CLOCK_STATE_WRONG, ClockReading, Operation, ProductEdited, StockCounted
-from gipos.v1.sales_pb2 import Sale
+from gipos.v1.sales_pb2 import Sale, SaleLine, SaleStatus
 from kernel import pricing, quantities
 from kernel.business_days import business_date
-from kernel.ids import is_id, new_id
+from kernel.ids import PATTERN, is_id, new_id
 from kernel.money import half_up
 
 CLOCK_TOLERANCE = timedelta(hours=24)
@@ -26,10 +30,12 @@ OLDEST = timedelta(days=365)
 
 TOLD_BY_TILLS = frozenset({"OFFLINE_LIMIT_LIFTED", "OFFLINE_SALE_REFUSED", "OFFLINE_LIMIT_PASSED", "PRICE_TYPED"})
 """Why a sale wants looking at, where only the till can know it. Everything else is for the cloud to say."""
-NOT_UNDERSTOOD = "NOT_UNDERSTOOD"
-UNSUPPORTED = "UNSUPPORTED"
 
+_COMPLETED = SaleStatus.SALE_STATUS_COMPLETED
 _START = datetime(1970, 1, 1, tzinfo=UTC)
+_LINE_IDS = re.compile(f"(?:{PATTERN.pattern.replace('[a-z]{2,4}', 'sli')} )+")
+_thousandths = lru_cache(maxsize=4096)(quantities.parse)
+"""A backlog has thousands of lines and a few dozen quantities."""
 logger = structlog.get_logger()
 
 
@@ -48,11 +54,14 @@ class Sold:
     """A sale, ready to be stored but for what only the database knows."""
 
     sale: Sale
+    """Only to be read: it may be the operation's own."""
     sold_at: datetime
     day: date
     quantities: list[int]
     """Of the lines, in thousandths."""
     clock: Clock
+    prepared: bulk.Prepared
+    """Of this very sale."""
 
 
 @dataclass(slots=True)
@@ -118,25 +127,25 @@ def _understood(operation: Operation, place: Place, now: datetime) -> Fact:
             return _counted(operation, now)
         if kind == "product_edited":
             return _edited(operation, now)
-    except ValueError as error:
-        return Poison(NOT_UNDERSTOOD, str(error))
+    except Trouble as trouble:
+        return Poison(trouble.reason, str(trouble))
     except Exception:
         # Whatever it is: one operation must never stop the queue behind it.
         logger.exception("operation_unreadable", till_id=place.till_id, op_seq=operation.op_seq)
-        return Poison(NOT_UNDERSTOOD, "It could not be read; our log has the details.")
-    return Poison(UNSUPPORTED, "This version of the cloud does not know this kind of operation.")
+        return Poison(NOT_UNDERSTOOD, said(NOT_UNDERSTOOD))
+    return Poison(UNSUPPORTED, said(UNSUPPORTED))
 
 
 def moment_of(timestamp: Timestamp) -> datetime:
     """A timestamp of a message as a moment.
 
     Raises:
-        ValueError: it is outside the years 1 to 9999.
+        Trouble: it is outside the years 1 to 9999.
     """
     try:
-        return _START + timedelta(seconds=timestamp.seconds, microseconds=timestamp.nanos // 1000)
+        return _START + timedelta(0, timestamp.seconds, timestamp.nanos // 1000)
     except OverflowError as error:
-        raise ValueError("A time is outside the years 1 to 9999.") from error
+        raise Trouble("TIME_WRONG") from error
 
 
 def _clock(reading: ClockReading) -> Clock:
@@ -159,47 +168,87 @@ def _when(operation: Operation, said: Timestamp | None, now: datetime) -> tuple[
         return happened, Clock(), not now - OLDEST < happened < now + CLOCK_TOLERANCE
     clock = _clock(operation.clock)
     happened = moment_of(operation.occurred_time if operation.HasField("occurred_time") or said is None else said)
-    latest = now + AHEAD_TOLERANCE + timedelta(milliseconds=min(max(operation.clock.uncertainty_ms, 0), 3_600_000))
-    if clock.state == CLOCK_STATE_WRONG or not now - OLDEST < happened < latest:
+    is_right = clock.state != CLOCK_STATE_WRONG and now - OLDEST < happened
+    if is_right and happened > now:
+        is_right = happened < now + AHEAD_TOLERANCE + timedelta(milliseconds=min(max(clock.uncertainty_ms or 0, 0), 3_600_000))
+    if not is_right:
         return now, clock, True
     return happened, clock, False
 
 
 def _sold(operation: Operation, place: Place, now: datetime) -> Sold:
-    sale = Sale()
-    sale.CopyFrom(operation.sale_recorded)
+    sale = operation.sale_recorded
     if not is_id(sale.id, "sal"):
-        raise ValueError("The sale has no id of the right shape.")
-    if not sale.lines:
-        raise ValueError("The sale has no lines.")
-    amounts = [quantities.parse(line.quantity) for line in sale.lines]
-    ids = {line.id for line in sale.lines}
-    marks = [reason for reason in dict.fromkeys(sale.review_reasons) if reason in TOLD_BY_TILLS]
-    if len(ids) < len(amounts) or not all(is_id(each, "sli") for each in ids):
-        # Refunds name lines by id; two with one id would be given back twice.
-        for line in sale.lines:
-            line.id = new_id("sli")
+        raise Trouble("SALE_ID_WRONG")
+    lines = list(sale.lines)
+    if not lines:
+        raise Trouble("SALE_EMPTY")
+    amounts = _amounts([line.quantity for line in lines])
+    said = list(sale.review_reasons)
+    marks = [reason for reason in dict.fromkeys(said) if reason in TOLD_BY_TILLS]
+    are_told_apart = _are_told_apart([line.id for line in lines])
+    if not are_told_apart:
         marks.append("LINE_IDS_REPLACED")
     if sale.outlet_id not in {"", place.outlet_id}:
         marks.append("OUTLET_CHANGED")
     if not place.time_zone:
         marks.append("OUTLET_UNKNOWN")
-    sale.till_id, sale.outlet_id = place.till_id, place.outlet_id
-    sale.channel = sale.channel or "pos"
-    sold_at, clock, is_doubtful = _when(operation, sale.sale_time if sale.HasField("sale_time") else None, now)
-    if is_doubtful or operation.HasField("clock") or not sale.HasField("sale_time"):
-        sale.sale_time.FromDatetime(sold_at)
-    day = None if operation.HasField("clock") else _day(sale.business_date)
+    is_dated, has_clock = sale.HasField("sale_time"), operation.HasField("clock")
+    sold_at, clock, is_doubtful = _when(operation, sale.sale_time if is_dated else None, now)
+    day = None if has_clock else _day(sale.business_date)
     if day is None:
         day = business_date(sold_at, place.time_zone or "Asia/Jakarta")
-        sale.business_date = day.isoformat()
+        text = day.isoformat()
+    else:
+        text = sale.business_date
     if is_doubtful:
         marks.append("CLOCK_SUSPECT")
-    if not is_total_right(sale, amounts, day):
+    if not _is_total_right(sale, lines, amounts, day):
         marks.append("TOTAL_MISMATCH")
-    del sale.review_reasons[:]
-    sale.review_reasons.extend(marks)
-    return Sold(sale, sold_at, day, amounts, clock)
+    takes_time = is_doubtful or has_clock or not is_dated
+    is_as_said = (
+        are_told_apart
+        and said == marks
+        and (sale.till_id, sale.outlet_id, sale.status, sale.business_date) == (place.till_id, place.outlet_id, _COMPLETED, text)
+        and sale.channel
+        and (not takes_time or (is_dated and _is(sale.sale_time, sold_at)))
+        and not sale.HasField("create_time")
+        and not sale.HasField("update_time")
+    )
+    if not is_as_said:
+        # The operation itself stays as it was sent: it may have to be put aside.
+        sale = Sale()
+        sale.CopyFrom(operation.sale_recorded)
+        if not are_told_apart:
+            # Refunds name lines by id; two with one id would be given back twice.
+            for line in sale.lines:
+                line.id = new_id("sli")
+        sale.till_id, sale.outlet_id, sale.status, sale.business_date = place.till_id, place.outlet_id, _COMPLETED, text
+        sale.channel = sale.channel or "pos"
+        if takes_time:
+            sale.sale_time.FromDatetime(sold_at)
+        del sale.review_reasons[:]
+        sale.review_reasons.extend(marks)
+        sale.ClearField("create_time")
+        sale.ClearField("update_time")
+    return Sold(sale, sold_at, day, amounts, clock, bulk.prepared(sale, [line.product_id for line in lines]))
+
+
+def _amounts(texts: list[str]) -> list[int]:
+    try:
+        return [_thousandths(text) for text in texts]
+    except ValueError as error:
+        raise Trouble("QUANTITY_WRONG") from error
+
+
+def _are_told_apart(line_ids: list[str]) -> bool:
+    """Whether each is an id of its own. All are looked at in one go: that is half the price."""
+    return len(set(line_ids)) == len(line_ids) and _LINE_IDS.fullmatch(" ".join(line_ids) + " ") is not None
+
+
+def _is(stamp: Timestamp, moment: datetime) -> bool:
+    """Whether it says this moment, to the microsecond and no further."""
+    return stamp.nanos % 1000 == 0 and moment_of(stamp) == moment
 
 
 def _day(text: str) -> date | None:
@@ -211,6 +260,10 @@ def _day(text: str) -> date | None:
 
 def is_total_right(sale: Sale, amounts: Sequence[int], day: date) -> bool:
     """Whether the total is what lines, discounts and rounding make. `amounts` are the lines' quantities in thousandths."""
+    return _is_total_right(sale, sale.lines, amounts, day)
+
+
+def _is_total_right(sale: Sale, lines: Iterable[SaleLine], amounts: Sequence[int], day: date) -> bool:
     if not sale.prices_include_tax:
         again = Sale()
         again.CopyFrom(sale)
@@ -218,8 +271,10 @@ def is_total_right(sale: Sale, amounts: Sequence[int], day: date) -> bool:
         return again.total.amount + sale.rounding.amount - again.rounding.amount == sale.total.amount
     # Where prices contain the tax, it changes nothing about the total: a few additions instead of all of pricing.
     whole = sale.rounding.amount
-    for line, amount in zip(sale.lines, amounts, strict=True):
-        whole += half_up(amount * line.unit_price.amount, 1000) - line.discount.amount
+    for line, amount in zip(lines, amounts, strict=True):
+        exact = amount * line.unit_price.amount
+        # A whole number of pieces needs no rounding.
+        whole += (exact // 1000 if amount % 1000 == 0 else half_up(exact, 1000)) - line.discount.amount
     for discount in sale.discounts:
         whole -= discount.amount.amount
     return whole == sale.total.amount
@@ -228,12 +283,12 @@ def is_total_right(sale: Sale, amounts: Sequence[int], day: date) -> bool:
 def _counted(operation: Operation, now: datetime) -> Counted:
     count = operation.stock_counted
     if not is_id(count.product_id, "prd"):
-        raise ValueError("The count names no product by an id of the right shape.")
-    quantity = quantities.parse(count.counted)
+        raise Trouble("COUNT_PRODUCT_WRONG")
+    (quantity,) = _amounts([count.counted])
     if quantity < 0:
-        raise ValueError("A shelf cannot hold less than nothing.")
+        raise Trouble("COUNT_NEGATIVE")
     if "\0" in count.note or len(count.note) > 2000:
-        raise ValueError("The note of the count is too long or has a NUL character.")
+        raise Trouble("COUNT_NOTE_WRONG")
     counted_at, clock, is_doubtful = _when(operation, None, now)
     return Counted(count, quantity, counted_at, clock, ["CLOCK_SUSPECT"] if is_doubtful else [])
 
@@ -241,5 +296,5 @@ def _counted(operation: Operation, now: datetime) -> Counted:
 def _edited(operation: Operation, now: datetime) -> Edited:
     edit = operation.product_edited
     if not is_id(edit.product.id, "prd") or not edit.fields:
-        raise ValueError("The change names no product or no field.")
+        raise Trouble("EDIT_EMPTY")
     return Edited(edit, _when(operation, None, now)[0] if operation.HasField("occurred_time") else None)

@@ -6,6 +6,8 @@ more than is known here, or an operator says so. Tills then copy their lanes ane
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import sqlalchemy as sa
 import structlog
 from sqlalchemy.exc import DBAPIError
@@ -16,12 +18,8 @@ logger = structlog.get_logger()
 
 # Milliseconds: an epoch that was never given out before, whatever the backup remembers of earlier restores.
 _NEXT = "greatest(epoch + 1, CAST(extract(epoch FROM clock_timestamp()) * 1000 AS bigint))"
-_RAISE = sa.text(
-    f"""
-    WITH mine AS (SELECT lane FROM log_heads WHERE tenant_id = :tenant_id ORDER BY lane FOR UPDATE)
-    UPDATE log_heads SET epoch = {_NEXT} FROM mine WHERE log_heads.tenant_id = :tenant_id AND log_heads.lane = mine.lane
-    """  # noqa: S608 (a constant of ours)
-)
+_LOCK = sa.text("SELECT lane, epoch FROM log_heads WHERE tenant_id = :tenant_id ORDER BY lane FOR UPDATE")
+_RAISE = sa.text(f"UPDATE log_heads SET epoch = {_NEXT} WHERE tenant_id = :tenant_id")  # noqa: S608 (a constant of ours)
 _RAISE_ALL = sa.text(
     f"""
     WITH every AS (SELECT tenant_id, lane FROM log_heads ORDER BY tenant_id, lane FOR UPDATE)
@@ -44,16 +42,31 @@ _NOTE = sa.text(
 )
 
 
-async def raise_epochs(tx: Announcing) -> None:
-    """Gives every lane of the merchant a new epoch. Nothing but COMMIT may follow: the lanes' counters are locked."""
+async def raise_epochs(tx: Announcing, copied: Mapping[str, int]) -> bool:
+    """Gives every lane of the merchant a new epoch, unless that was done since the till that proves the loss made its copies.
+
+    Nothing but COMMIT may follow: the lanes' counters are locked.
+
+    Args:
+        tx: The merchant's.
+        copied: The epochs of the till's copies, by lane. One that is older than the lane's has met a loss that was noticed: of
+            all the tills that come back to a restored cloud the first one raises. A till without copies cannot tell; it raises.
+
+    Returns whether they are new.
+    """
+    epochs = {str(lane): int(epoch) for lane, epoch in await tx.run(_LOCK, tenant_id=tx.tenant_id)}
+    known = {lane: epoch for lane, epoch in copied.items() if lane in epochs}
+    if known and all(epoch < epochs[lane] for lane, epoch in known.items()):
+        return False
     await tx.run(_RAISE, tenant_id=tx.tenant_id)
     logger.error("log_lost_history", tenant_id=tx.tenant_id)
+    return True
 
 
-async def lost_history(database: Database, tenant_id: str) -> None:
+async def lost_history(database: Database, tenant_id: str, copied: Mapping[str, int]) -> None:
     """As raise_epochs, for who has noticed by a position that the log never reached."""
     async with database.transaction(tenant_id) as tx:
-        await raise_epochs(tx)
+        await raise_epochs(tx, copied)
 
 
 async def raise_all(database: Database) -> int:

@@ -13,12 +13,15 @@ import structlog
 from cloud.platform import calls, log
 from cloud.platform.database import Database
 from cloud.platform.rpc import caller
+from cloud.platform.turns import Turns
 from cloud.platform.wakeups import Wakeups
 from cloud.sync.admission import Admission
 from cloud.sync.frames import Frames
+from cloud.sync.processes import Link, Process
+from cloud.sync.rounds import EVERY_SECONDS, Rounds
 from cloud.sync.sessions import Phase
 from cloud.sync.snapshots import Snapshots
-from cloud.sync.streams import Process, Stream
+from cloud.sync.streams import Stream
 from cloud.sync.uploads import Intake
 from cloud.tills import mail
 from cloud.tills.presences import Presences
@@ -28,9 +31,6 @@ from gipos.edge.v1.link_pb2 import LinkRequest, LinkResponse
 if TYPE_CHECKING:
     from cloud.platform.rpc import Context
 
-ACCEPTS_PER_SECOND = 150.0
-"""Hellos looked at per second: about half a core."""
-ACCEPTS_AT_ONCE = 300.0
 SLICES = 10
 """The streams are looked at once a second, a tenth of them at a time."""
 DRAIN_SECONDS = 10.0
@@ -55,6 +55,7 @@ class EdgeLinkServicer(link_pb2_grpc.EdgeLinkServiceServicer):
         count: Callable[[str, int], None] = _uncounted,
         admission: Admission | None = None,
     ) -> None:
+        admission = admission or Admission()
         self._process = Process(
             database,
             wakeups,
@@ -62,18 +63,38 @@ class EdgeLinkServicer(link_pb2_grpc.EdgeLinkServiceServicer):
             snapshots,
             presences,
             Intake(database),
-            admission or Admission(ACCEPTS_PER_SECOND, ACCEPTS_AT_ONCE),
+            admission,
+            Turns(admission.at_once),
             count,
             set(),
         )
-        self._slices: list[set[Stream]] = [set() for _ in range(SLICES)]
+        self._slices: list[set[Link]] = [set() for _ in range(SLICES)]
         self._numbers = numbers()
         self._is_draining = False
         self._gone = asyncio.Event()
         """Set whenever the last stream has ended."""
 
     async def run(self) -> None:
-        """Tells every stream the time, until cancelled."""
+        """Tells every stream the time and goes round them, until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._tick())
+            tasks.create_task(self._go_round())
+
+    async def _go_round(self) -> None:
+        process = self._process
+        rounds = Rounds(process.database, process.wakeups, process.streams)
+        while True:
+            await asyncio.sleep(EVERY_SECONDS)
+            if not await rounds.go():
+                continue
+            window = process.admission.window_ms(len(process.streams))
+            for stream in list(process.streams):
+                stream.session.drain(
+                    0, window, "The cloud was restored from a backup. Say hello again: what is missing is asked for."
+                )
+                stream.wake.set()
+
+    async def _tick(self) -> None:
         while True:
             for streams in self._slices:
                 await asyncio.sleep(1 / SLICES)
@@ -108,26 +129,15 @@ class EdgeLinkServicer(link_pb2_grpc.EdgeLinkServiceServicer):
         except TimeoutError:
             logger.warning("tills_not_gone", count=len(self._process.streams))
 
-    async def Link(self, request_iterator: AsyncIterator[LinkRequest], context: Context) -> AsyncIterator[LinkResponse]:
-        """See link.proto. What it yields may be serialised already."""
+    def Link(self, request_iterator: AsyncIterator[LinkRequest], context: Context) -> AsyncIterator[LinkResponse]:
+        """See link.proto. What it yields is serialised already."""
         process, who = self._process, caller()
-        waits_for = (log.TENANT_LANE, who.outlet_id, mail.box(who.till_id), mail.box(who.outlet_id))
-        with process.wakeups.waiting(who.tenant_id, waits_for) as wake:
-            jitter = random.random()  # noqa: S311 (spreads load, guards nothing)
-            stream = Stream(process, who, calls.call(), wake, jitter)
-            if self._is_draining:
-                stream.session.drain(0, process.admission.window_ms(len(process.streams)), "The cloud restarts.")
-            ticked = self._slices[next(self._numbers) % SLICES]
-            process.streams.add(stream)
-            ticked.add(stream)
-            reader = asyncio.create_task(stream.read(aiter(request_iterator)))
-            try:
-                async for frame in stream.write():
-                    yield frame  # type: ignore[misc]  # bytes are what the serialiser passes on, see rpc.py
-            finally:
-                reader.cancel()
-                ticked.discard(stream)
-                process.streams.discard(stream)
-                if not process.streams:
-                    self._gone.set()
-                await stream.close()
+        jitter = random.random()  # noqa: S311 (spreads load, guards nothing)
+        lanes = (log.TENANT_LANE, who.outlet_id, mail.box(who.till_id), mail.box(who.outlet_id))
+        waiting = process.wakeups.waiting(who.tenant_id, lanes)
+        stream = Stream(process, who, calls.call(), waiting, lanes[2:], jitter)
+        if self._is_draining:
+            stream.session.drain(0, process.admission.window_ms(len(process.streams)), "The cloud restarts.")
+        ticked = self._slices[next(self._numbers) % SLICES]
+        # Bytes are what the serialiser passes on, see rpc.py. One generator for all: there is one for each stream.
+        return stream.serve(aiter(request_iterator), ticked, self._gone)  # type: ignore[return-value]

@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from functools import cache
 from typing import TypeAlias
 
 from cloud.sync.lanes import CREDIT, Begin, Lane, LaneState, More, Piece, Want
@@ -238,7 +239,7 @@ class Session:
             return
         if self.phase is not Phase.OPENING:
             raise RuntimeError("nobody has said hello")
-        self.capabilities = capabilities.agreed(offered)
+        self.capabilities = _shared(capabilities.agreed(offered))
         welcome = known.welcome
         welcome.heartbeat_seconds, welcome.credit = HEARTBEAT_SECONDS, CREDIT
         welcome.capabilities.extend(sorted(self.capabilities))
@@ -379,3 +380,9 @@ class Session:
         if self.phase is not Phase.ENDED:
             self.phase, self.ending = Phase.ENDED, ending
         return []
+
+
+@cache
+def _shared(agreed: frozenset[str]) -> frozenset[str]:
+    """The same object for all sessions; there are only as many as there are choices among our own few names."""
+    return agreed

@@ -7,26 +7,24 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
-from dataclasses import dataclass
 
 import structlog
 
-from cloud.accounts import outlets
 from cloud.platform import log
 from cloud.platform.calls import Call, Caller
-from cloud.platform.database import Database
-from cloud.platform.wakeups import Wakeups
-from cloud.sync import restores, uploads
-from cloud.sync.admission import Admission
-from cloud.sync.frames import Frames
+from cloud.platform.wakeups import Waiting
+from cloud.sync import hellos, restores, uploads
 from cloud.sync.lanes import Begin, Lane, LaneState, More, Piece, Want
-from cloud.sync.ranges import Frame, Own, Place
+from cloud.sync.pipelines import Pipeline
+from cloud.sync.processes import Link, Process
+from cloud.sync.ranges import Frame, Own, Place, Watermark
 from cloud.sync.sessions import MAX_BATCH, Disputed, Ending, Heard, Open, Opened, Order, Phase, Session, Settle, Store
-from cloud.sync.snapshots import Snapshot, Snapshots
-from cloud.tills import commands, mail, policies
-from cloud.tills.presences import Presence, Presences
+from cloud.sync.snapshots import Snapshot
+from cloud.tills import commands, policies
+from cloud.tills.presences import Presence
 from gipos.edge.v1.link_pb2 import Hello, LanePosition, LinkRequest, LinkResponse, Operation, ResetReason, Stored, Welcome
 from kernel import business_days, capabilities
 from kernel.errors import Busy, Invalid, Violation
@@ -35,24 +33,6 @@ MOST_ANSWERS = 64
 """Answers that may wait for a till that sends and does not read; then it is not read from either."""
 
 logger = structlog.get_logger()
-
-
-@dataclass(frozen=True)
-class Process:
-    """What all streams of a process share."""
-
-    database: Database
-    wakeups: Wakeups
-    frames: Frames
-    snapshots: Snapshots
-    presences: Presences
-    intake: uploads.Intake
-    admission: Admission
-    count: Callable[[str, int], None]
-    """Told how many messages the tills of a merchant have sent."""
-    streams: set[Stream]
-    now: Callable[[], float] = time.monotonic
-    """Seconds of a clock that only goes forward."""
 
 
 class Stream:
@@ -70,19 +50,25 @@ class Stream:
         "_room",
         "_snapshots",
         "_upload",
-        "_who",
+        "_uploads",
+        "_waiting",
         "session",
         "wake",
+        "who",
     )
 
-    def __init__(self, process: Process, who: Caller, call: Call, wake: asyncio.Event, jitter: float) -> None:
+    def __init__(
+        self, process: Process, who: Caller, call: Call, waiting: Waiting, boxes: tuple[str, ...], jitter: float
+    ) -> None:
         self.session = Session(process.now(), jitter)
-        self.wake = wake
+        self.wake = waiting.event
+        self._waiting = waiting
         self._process = process
-        self._who = who
+        self.who = who
         self._call = call
         self._own = Own(who.till_id, 0)
         self._upload: uploads.Session | None = None
+        self._uploads = Pipeline(self._own, self._break)
         self._presence: Presence | None = None
         self._snapshots: dict[str, tuple[AbstractAsyncContextManager[Snapshot], Snapshot]] | None = None
         self._failure: Exception | None = None
@@ -90,7 +76,7 @@ class Stream:
         self._mail: object = None
         """What was known of the till's mail when it was last looked at."""
         self._policy = b""
-        self._boxes = (mail.box(who.till_id), mail.box(who.outlet_id))
+        self._boxes = boxes
 
     # Up.
 
@@ -99,8 +85,10 @@ class Stream:
         session, process = self.session, self._process
         try:
             async for request in requests:
-                for order in session.receive(request, process.now(), time.time_ns()):
-                    await self._carry_out(order)
+                orders = session.receive(request, process.now(), time.time_ns())
+                while orders:
+                    await self._carry_out(orders.pop(0))
+                del request  # else it would be kept until the next one comes
                 if session.is_waiting:
                     self.wake.set()
                 if session.phase is Phase.ENDED:
@@ -108,6 +96,7 @@ class Stream:
                 if len(session.outgoing) > MOST_ANSWERS:
                     self._room = asyncio.Event()
                     await self._room.wait()
+            await self._uploads.settle()  # a till that only stops sending hears what became of all of it
         except Exception as error:  # noqa: BLE001 (handed to the generator, which raises it through the door)
             self._failure = error
         finally:
@@ -117,45 +106,58 @@ class Stream:
     async def _carry_out(self, order: Order) -> None:
         match order:
             case Store(operations):
-                await self._store(operations)
+                await self._uploads.push(self._store(operations))
             case Heard(waiting, device_ms):
                 if self._presence is not None:
                     offset = None if device_ms is None else device_ms - time.time_ns() // 1_000_000
                     self._presence.heard(waiting_operations=waiting, clock_offset_ms=offset)
             case Settle(result):
-                await commands.settle(self._process.database, self._who, result)
+                await commands.settle(self._process.database, self.who, result)
             case Disputed(lane, reason, owed):
-                logger.warning("frame_disputed", till_id=self._who.till_id, lane=lane, reason=reason[:40], owed=owed)
+                logger.warning("frame_disputed", till_id=self.who.till_id, lane=lane, reason=reason[:40], owed=owed)
                 self._own.told = 0
             case Open(hello):
                 await self._open(hello)
 
-    async def _store(self, operations: Sequence[Operation]) -> None:
+    def _break(self, error: Exception) -> None:
+        self._failure = error
+        self.session.fail()
+        self.wake.set()
+
+    async def _store(self, operations: Sequence[Operation]) -> Watermark | None:
+        """What is stored of the till then, if that is known exactly."""
         assert self._upload is not None, "a session that is live was opened"
-        own = self._own
-        self._process.count(self._who.tenant_id, len(operations))
-        own.uploading()
-        outcome = await self._process.intake.store(self._who, self._upload, operations)
-        own.uploading()
-        self.session.stored(
-            Stored(
-                op_watermark=outcome.op_watermark,
-                quarantined=outcome.quarantined,
-                expected_op_seq=outcome.expected_op_seq,
-            )
-        )
+        self._process.count(self.who.tenant_id, len(operations))
+        outcome = await self._process.intake.store(self.who, self._upload, operations)
+        watermark, expected = outcome.op_watermark, outcome.expected_op_seq
+        self.session.stored(Stored(op_watermark=watermark, quarantined=outcome.quarantined, expected_op_seq=expected))
+        self.wake.set()
+        return Watermark(watermark, outcome.log_seq) if outcome.log_seq else None
 
     async def _open(self, hello: Hello) -> None:
-        process, who, session = self._process, self._who, self.session
-        refused = process.admission.refused(process.now())
-        if refused is not None:
+        process, session = self._process, self.session
+        admission = process.admission
+        if (refused := admission.refused(process.now())) is not None:
             session.drain(*refused, "The cloud lets tills in one after the other.")
             return
-        upload = self._upload = await uploads.open_session(process.database, who, hello)
+        took = 0.0
+        try:
+            async with process.hellos.taken(self.who.tenant_id):
+                began = process.now()
+                await self._greet(hello)
+                took = process.now() - began
+        finally:
+            admission.done(took)
+
+    async def _greet(self, hello: Hello) -> None:
+        process, who, session = self._process, self.who, self.session
+        mail_known = self._known_of_mail()
+        found = await hellos.said(process.database, who, hello)
+        upload = self._upload = found.session
         self._own.store_epoch = hello.store_epoch
-        async with process.database.reading(who.tenant_id) as connection:
-            heads = await log.heads(connection, who.tenant_id)
-            outlet = await outlets.find(connection, who.tenant_id, who.outlet_id)
+        if found.mark is not None:
+            self._own.learn(found.mark, self._own.uploads)
+        heads, outlet = found.heads, found.outlet
         for lane, head in heads.items():
             known = process.wakeups.known(who.tenant_id, lane)
             if known is not None and known[0] not in {0, head.epoch}:
@@ -181,6 +183,11 @@ class Stream:
         served = [] if state == "retired" else [await self._lane(name, heads[name], hello) for name in self._lane_names()]
         opened = Opened(welcome, served, takes_operations=state != "suspended", is_closed=upload.is_closed)
         session.opened(opened, hello.capabilities, process.now())
+        if found.policy is not None:
+            self._policy = found.policy.rules
+            session.policy(found.policy)
+        if not found.has_mail:
+            self._mail = mail_known
         self._presence = process.presences.connected(
             who, software_version=hello.software_version, waiting_operations=hello.waiting_operations
         )
@@ -188,16 +195,16 @@ class Stream:
             logger.info("newer_contract", till_id=who.till_id, unknown=session.unknown)
 
     def _lane_names(self) -> tuple[str, str]:
-        return log.TENANT_LANE, self._who.outlet_id
+        return log.TENANT_LANE, self.who.outlet_id
 
     async def _lane(self, name: str, head: log.Head, hello: Hello) -> Lane:
         given = next((Place(place.lane, place.epoch, place.seq) for place in hello.positions if place.lane == name), None)
-        reason = await self._process.snapshots.reason(self._who.tenant_id, head, given)
+        reason = await self._process.snapshots.reason(self.who.tenant_id, head, given)
         if reason is None and given is not None:
             return Lane(name, LaneState.FOLLOWING, given.epoch, given.seq, given.seq)
         if reason == ResetReason.RESET_REASON_AHEAD:
-            logger.error("till_ahead_of_cloud", till_id=self._who.till_id, lane=name)
-            await restores.lost_history(self._process.database, self._who.tenant_id)
+            logger.error("till_ahead_of_cloud", till_id=self.who.till_id, lane=name)
+            await restores.lost_history(self._process.database, self.who.tenant_id, {name: head.epoch})
         begun = next((one for one in hello.begun if one.lane == name), None)
         lane = Lane(name, LaneState.OWED, reason=reason or ResetReason.RESET_REASON_NEW)
         if begun is not None and given is None and capabilities.RESUMED_SNAPSHOTS in hello.capabilities:
@@ -206,12 +213,44 @@ class Stream:
 
     # Down.
 
-    async def write(self) -> AsyncIterator[LinkResponse | bytes]:
-        """Yields frames, answers first, until the session is over.
+    async def serve(self, requests: AsyncIterator[LinkRequest], ticked: set[Link], gone: asyncio.Event) -> AsyncIterator[bytes]:
+        """Yields frames, serialised, answers first, until the session is over.
+
+        Args:
+            requests: What the till sends.
+            ticked: Those who are told the time; the stream is among them as long as it lasts.
+            gone: To be set by the last stream of the process that ends.
 
         Raises:
             GiposError: what ended the stream.
         """
+        streams = self._process.streams
+        with self._waiting:
+            streams.add(self)
+            ticked.add(self)
+            reader = asyncio.create_task(self.read(requests))
+            del requests
+            try:
+                while await self._is_ready():
+                    # As bytes, and taken out one by one: what was sent last is held by whoever passed it on until the next comes.
+                    frames = deque(self.session.outgoing)
+                    self.session.outgoing.clear()
+                    while frames:
+                        yield _serialised(frames.popleft())
+                    del frames
+                    if self._room is not None:
+                        self._room.set()
+                        self._room = None
+            finally:
+                reader.cancel()
+                ticked.discard(self)
+                streams.discard(self)
+                if not streams:
+                    gone.set()
+                await self.close()
+
+    async def _is_ready(self) -> bool:
+        """Waits until there is something to send; False when there will be nothing more."""
         session, wake = self.session, self.wake
         while True:
             if wake.is_set():
@@ -221,23 +260,15 @@ class Stream:
                 if session.phase is Phase.LIVE:
                     await self._look_at_mail()
             if session.outgoing:
-                frames = session.outgoing[:]
-                session.outgoing.clear()
-                for frame in frames:
-                    if type(frame) is LinkResponse and frame.HasField("progress"):
-                        frame.progress.server_time.FromNanoseconds(time.time_ns())
-                    yield frame
-                if self._room is not None:
-                    self._room.set()
-                    self._room = None
-                continue
+                return True
             if self._failure is not None:
                 raise self._failure
             if session.phase is Phase.ENDED:
                 self._end()
-                return
+                return False
             while not session.outgoing and (want := session.wanted()) is not None:
-                await self._fetch(want)
+                if type(want) is not More or self._may_follow(want):
+                    await self._fetch(want)
             if not session.outgoing:
                 await wake.wait()
 
@@ -255,7 +286,7 @@ class Stream:
                 raise Invalid([Violation("hello", "REPEATED", "Hello is said once per link.")])
 
     async def _fetch(self, want: Want) -> None:
-        own = self._own if want.lane == self._who.outlet_id else None
+        own = self._own if want.lane == self.who.outlet_id else None
         match want:
             case More():
                 await self._more(want, own)
@@ -271,12 +302,13 @@ class Stream:
             case Begin():
                 await self._begin(want)
 
+    def _may_follow(self, want: More) -> bool:
+        own = self._own if want.lane == self.who.outlet_id else None
+        return self._process.frames.may_have_more(self.who.tenant_id, Place(want.lane, want.epoch, want.passed), own)
+
     async def _more(self, want: More, own: Own | None) -> None:
-        tenant_id, process = self._who.tenant_id, self._process
+        tenant_id, process = self.who.tenant_id, self._process
         place = Place(want.lane, want.epoch, want.seq)
-        seen = place if want.passed == want.seq else Place(want.lane, want.epoch, want.passed)
-        if not process.frames.may_have_more(tenant_id, seen, own):
-            return
         answer = await process.frames.next(tenant_id, place, own)
         if answer is None:
             return
@@ -290,7 +322,7 @@ class Stream:
             own.told = max(own.told, answer.op_watermark)
 
     async def _begin(self, want: Begin) -> None:
-        tenant_id, process = self._who.tenant_id, self._process
+        tenant_id, process = self.who.tenant_id, self._process
         await self._close(want.lane)
         async with process.database.reading(tenant_id) as connection:
             head = (await log.heads(connection, tenant_id))[want.lane]
@@ -313,10 +345,8 @@ class Stream:
 
     async def _look_at_mail(self) -> None:
         """What waits for the till beside the log, if it may be something new."""
-        process, who, session = self._process, self._who, self.session
-        wakeups = process.wakeups
-        mine, ours = self._boxes
-        told = (wakeups.life, wakeups.known(who.tenant_id, mine), wakeups.known(who.tenant_id, ours))
+        process, who, session = self._process, self.who, self.session
+        told = self._known_of_mail()
         if told == self._mail:
             return
         async with process.database.reading(who.tenant_id) as connection:
@@ -331,10 +361,38 @@ class Stream:
                 session.command(command)
         self._mail = told  # only now: what failed is looked at again
 
+    def _known_of_mail(self) -> tuple[object, ...]:
+        wakeups, tenant_id = self._process.wakeups, self.who.tenant_id
+        mine, ours = self._boxes
+        return wakeups.life, wakeups.known(tenant_id, mine), wakeups.known(tenant_id, ours)
+
+    @property
+    def standing(self) -> tuple[int, int, int] | None:
+        """Life of the store, session, and the highest operation the till was told to be stored; None before it was greeted."""
+        upload = self._upload
+        if upload is None or self.session.phase is not Phase.LIVE:
+            return None
+        return upload.store_epoch, upload.number, max(upload.op_watermark, self.session.op_watermark)
+
+    def has_mail(self) -> None:
+        """There may be a command or a policy that nobody rang for."""
+        self._mail = None
+        self.wake.set()
+
     async def close(self) -> None:
         """Gives back what the stream held."""
+        self._uploads.cancel()
         if self._presence is not None:
             self._presence.left()
         for lane in list(self._snapshots or ()):
             with suppress(Exception):
                 await self._close(lane)
+
+
+def _serialised(frame: LinkResponse | bytes) -> bytes:
+    if type(frame) is bytes:
+        return frame
+    assert type(frame) is LinkResponse
+    if frame.HasField("progress"):
+        frame.progress.server_time.FromNanoseconds(time.time_ns())
+    return frame.SerializeToString()

@@ -7,34 +7,33 @@ aside, and the queue behind it moves on.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
 import sqlalchemy as sa
 import structlog
 
-from cloud.platform import calls, trail
-from cloud.platform.coalescing import Bundler
+from cloud.platform import calls, precedence, trail
 from cloud.platform.database import Database
 from cloud.platform.rpc import Caller
 from cloud.platform.turns import Turns
 from cloud.sync import batches, facts, forks, restores, watermarks
 from cloud.sync.batches import Batch, Outcome
 from cloud.sync.facts import Item, Place
+from cloud.sync.gathering import Gathering
 from gipos.edge.v1.link_pb2 import Hello, Operation
 from kernel import business_days
 from kernel.errors import Busy, GiposError, TillChanged, Unreachable
 
 __all__ = ["Intake", "Outcome", "Session", "open_session", "store"]
 
-TOGETHER = 64
-"""Batches of one merchant that are taken up together at most."""
-OPERATIONS = 250
-"""Operations in a transaction that several batches share: more would make whoever waits for anything else wait longer."""
 AT_ONCE = 2
 """Transactions of uploads per process: a fleet that comes back must leave connections and processor to those who wait."""
-SLICE = 25
+ASIDE_SECONDS, SLICE_ASIDE_SECONDS = 0.02, 0.001
+"""How long uploads wait for calls to be answered, before a transaction and between two slices."""
+SLICE = 10
 """Operations that are read before others get a turn; batches that are no longer need not queue for being read."""
 
 logger = structlog.get_logger()
@@ -96,7 +95,7 @@ class Session:
     is_closed: bool = False
     """The till has to begin its new life before it may upload: its numbers are those of another tablet."""
     lost_history: bool = False
-    """The till has shown that the cloud was restored from a backup; the lanes have new epochs."""
+    """The till has shown that the cloud was restored from a backup; the lanes have epochs that its copies do not have."""
 
 
 async def open_session(database: Database, caller: Caller, hello: Hello) -> Session:
@@ -104,11 +103,11 @@ async def open_session(database: Database, caller: Caller, hello: Hello) -> Sess
 
     A till with a new store begins to count from 1; one whose old store came back goes on where that was. Where two tablets live
     under one name, the one that is behind is asked to begin a new life. A till that was acknowledged more than is stored proves
-    that the cloud was restored: every lane gets a new epoch.
+    that the cloud was restored: every lane gets a new epoch, unless its copies are from before the newest one.
     """
     till = {"tenant_id": caller.tenant_id, "till_id": caller.till_id}
     epoch, acknowledged = hello.store_epoch, hello.acknowledged_op_seq
-    is_old = not (hello.boot_id or hello.capabilities or acknowledged)
+    is_old = says_little(hello)
     async with database.transaction(caller.tenant_id) as tx:
         before = (await tx.run(_LINK, **till)).one_or_none()
         number = (await tx.run(_OPEN, **till, epoch=epoch, now=tx.now)).scalar_one()
@@ -138,27 +137,41 @@ async def open_session(database: Database, caller: Caller, hello: Hello) -> Sess
         lost = acknowledged > max(stored, claimed)
         if lost:
             await tx.run(_CLAIM, **till, epoch=epoch, claimed=acknowledged)
-            await restores.raise_epochs(tx)
-    shown = stored
-    if not is_old and acknowledged < stored:
-        shown = acknowledged  # the rest it sends again, and whether they are the same operations is compared
-    elif acknowledged > stored > 0:
-        shown = stored - 1  # as above: the last one that is known tells whether all before it are the same
+            await restores.raise_epochs(tx, {place.lane: place.epoch for place in hello.positions})
     is_closed = new_epoch > 0 and not is_backwards and not is_old
-    return Session(number, epoch, shown, last or "", new_epoch, zone or "", is_old, is_closed, lost)
+    told = shown(stored, acknowledged, is_old=is_old)
+    return Session(number, epoch, told, last or "", new_epoch, zone or "", is_old, is_closed, lost)
+
+
+def says_little(hello: Hello) -> bool:
+    """Whether a hello is that of the first version of the contract, which says nothing of what was acknowledged."""
+    return not (hello.boot_id or hello.capabilities or hello.acknowledged_op_seq)
+
+
+def shown(stored: int, acknowledged: int, *, is_old: bool) -> int:
+    """The watermark a till is welcomed with: lower than what is stored where the cloud wants to compare."""
+    if not is_old and acknowledged < stored:
+        return acknowledged  # the rest it sends again, and whether they are the same operations is compared
+    if acknowledged > stored > 0:
+        return stored - 1  # as above: the last one that is known tells whether all before it are the same
+    return stored
 
 
 class Intake:
-    """Takes uploads in; one per process. Those of a merchant that wait at the same moment share a transaction."""
+    """Takes uploads in; one per process. Those of an outlet that wait at the same moment share a transaction."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._turns = Turns(AT_ONCE)
-        self._reading = asyncio.Lock()
-        self._bundler: Bundler[str, Batch, Outcome | GiposError] = Bundler(self._together, most=TOGETHER)
+        self._reading, self._one = asyncio.Lock(), asyncio.Lock()
+        self._gathering = Gathering(self._one_transaction)
+        self._last: dict[tuple[str, str], asyncio.Event] = {}
+        """Of every till with a batch under way: is set when its last one is over."""
 
     async def store(self, caller: Caller, session: Session, operations: Sequence[Operation]) -> Outcome:
         """Stores a batch in one transaction, with those of other tills or alone.
+
+        Called again for the next batch of a till before the last one is stored, it reads that one in the meantime.
 
         Raises:
             PermissionDenied: a newer session of the till has taken over, or the till was locked out.
@@ -169,13 +182,23 @@ class Intake:
             raise TillChanged(
                 "Another tablet has used these numbers. Begin the new life that Welcome names, and say hello again."
             )
-        place = Place(caller.till_id, caller.outlet_id, session.time_zone)
-        items = await self._read(operations, place)
-        call = calls.current.get(None)
-        batch = Batch(place, session.number, session.store_epoch, items, call, session.is_old)
-        answer = await self._bundler.make(caller.tenant_id, batch) if batch.is_plain else None
-        if answer is None:
-            answer = await self._alone(caller.tenant_id, batch)
+        key = (caller.tenant_id, caller.till_id)
+        before, over = self._last.get(key), asyncio.Event()
+        self._last[key] = over
+        try:
+            place = Place(caller.till_id, caller.outlet_id, session.time_zone)
+            items = await self._read(operations, place)
+            if before is not None:
+                await before.wait()  # the next batch is read while this one is stored, but none overtakes another
+            call = calls.current.get(None)
+            batch = Batch(place, session.number, session.store_epoch, items, call, session.is_old)
+            answer = await self._gathering.make(caller.tenant_id, batch) if batch.is_plain else None
+            if answer is None:
+                answer = await self._alone(caller.tenant_id, batch)
+        finally:
+            over.set()
+            if self._last.get(key) is over:
+                del self._last[key]
         if isinstance(answer, GiposError):
             raise answer
         return answer
@@ -189,28 +212,28 @@ class Intake:
         async with self._reading:
             for start in range(0, len(operations), SLICE):
                 items += facts.understood(operations[start : start + SLICE], place, now)
-                await asyncio.sleep(0)
+                await precedence.calls.step_aside(SLICE_ASIDE_SECONDS)
         return items
-
-    async def _together(self, tenant_id: str, waiting: list[Batch]) -> Sequence[Outcome | GiposError | None]:
-        answers: list[Outcome | GiposError | None] = []
-        while len(answers) < len(waiting):
-            end, count = len(answers) + 1, len(waiting[len(answers)].items)
-            while end < len(waiting) and count + len(waiting[end].items) <= OPERATIONS:
-                count += len(waiting[end].items)
-                end += 1
-            answers += await self._one_transaction(tenant_id, waiting[len(answers) : end])
-        return answers
 
     async def _one_transaction(self, tenant_id: str, waiting: list[Batch]) -> Sequence[Outcome | GiposError | None]:
         try:
-            async with self._turns.taken(tenant_id), self._database.together(tenant_id) as tx:
+            async with self._turns.taken(tenant_id), self._stepped_aside(), self._database.together(tenant_id) as tx:
                 return await batches.together(tx, waiting)
         except (Busy, Unreachable):
             raise
         except Exception as error:  # noqa: BLE001 (rolled back: one by one it will be found whose fault it is)
             logger.warning("batches_one_by_one", count=len(waiting), error=repr(error)[:300])
             return [None] * len(waiting)
+
+    @asynccontextmanager
+    async def _stepped_aside(self) -> AsyncIterator[None]:
+        """While somebody waits at a counter, uploads go one after the other, each when no call is in flight or soon after."""
+        if not precedence.calls.is_wanted():
+            yield
+            return
+        async with self._one:
+            await precedence.calls.step_aside(ASIDE_SECONDS)
+            yield
 
     async def _alone(self, tenant_id: str, batch: Batch) -> Outcome | GiposError:
         trail.upload(())

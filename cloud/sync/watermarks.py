@@ -16,7 +16,7 @@ MARK = 8
 """Bytes of a hash that stand for an op_id."""
 KEPT = 2_000
 """Numbers of a life whose operations are remembered at least."""
-TRIM_EVERY = 100
+TRIM_EVERY = 1_000
 
 # The device rows are locked in the order of their ids, the first lock of every upload.
 _LOCK = sa.text(
@@ -103,7 +103,9 @@ def check(standing: Standing | None, session: int) -> None:
         # Fewer links than there were: the database was put back to a backup while this one was open.
         raise TillChanged("The cloud was restored from a backup. Say hello again; what is missing is asked for.")
     if standing.session != session:
-        raise PermissionDenied("Another session of this till has taken over. Only one tablet may use a device token.")
+        raise PermissionDenied(
+            "Another session of this till has taken over. Only one tablet may use a device token.", cause="session"
+        )
     if standing.state == "revoked":
         raise TillRevoked("This till was locked out. What it has not uploaded stays on the tablet.")
     if standing.state == "suspended":
@@ -149,8 +151,10 @@ class Move:
     marks: bytes
 
 
-async def advance(tx: Announcing, moves: Sequence[Move]) -> None:
-    """Moves watermarks to where this transaction's events will end. Call it when all events of the outlets are published.
+async def advance(tx: Announcing, moves: Sequence[Move]) -> dict[tuple[str, int], int]:
+    """Moves watermarks to where this transaction's events will end; where that is, by till and store epoch.
+
+    Call it when all events of the outlets are published.
 
     The lanes' counters are locked here and not at the very end, because the till's row must name the position it moves to.
     """
@@ -165,6 +169,7 @@ async def advance(tx: Announcing, moves: Sequence[Move]) -> None:
         if lane not in heads:  # an outlet that is not known: the sale is stored all the same
             await tx.run(_ADD_LANE, tenant_id=tx.tenant_id, lane=lane)
             heads[lane] = 0
+    reached = [heads[move.outlet_id] + ahead[move.outlet_id] for move in moves]
     await tx.run(
         _ADVANCE,
         tenant_id=tx.tenant_id,
@@ -172,10 +177,11 @@ async def advance(tx: Announcing, moves: Sequence[Move]) -> None:
         epochs=[move.epoch for move in moves],
         firsts=[move.first for move in moves],
         lasts=[move.last for move in moves],
-        log_seqs=[heads[move.outlet_id] + ahead[move.outlet_id] for move in moves],
+        log_seqs=reached,
         seen=[move.seen_seq for move in moves],
         marks=[move.marks for move in moves],
     )
+    return {(move.till_id, move.epoch): place for move, place in zip(moves, reached, strict=True)}
 
 
 async def trim(tx: Announcing, moves: Sequence[Move]) -> None:

@@ -30,6 +30,10 @@ ENQUEUE = sa.text(
 )
 
 
+_ANY = sa.text("SELECT EXISTS (SELECT FROM webhooks WHERE tenant_id = :tenant_id AND status = 1)")
+WORTH_ASKING = 50
+"""Events from which it pays to ask first whether anybody listens at all: a backlog of a till brings hundreds."""
+
 DELIVERIES = "deliveries"
 """What a transaction is due to when it made some."""
 
@@ -42,7 +46,11 @@ def patterns_of(event_type: str) -> list[str]:
 
 
 async def enqueue(tx: Announcing, events: Sequence[NewEvent]) -> None:
-    """One delivery for each event and each active webhook that wants it. One statement, whatever the number of either."""
+    """One delivery for each event and each active webhook that wants it. One statement or two, whatever the number of either."""
+    if len(events) >= WORTH_ASKING:
+        ((any_listens,),) = await tx.run(_ANY, tenant_id=tx.tenant_id)
+        if not any_listens:
+            return
     ((some,),) = await tx.run(
         ENQUEUE,
         tenant_id=tx.tenant_id,

@@ -18,6 +18,7 @@ from cloud.catalog.conflicts import Author, Met
 from cloud.inventory.tables import reservations
 from cloud.platform.database import Database
 from cloud.settings import Settings
+from cloud.sync import troubles
 from cloud.sync.tables import quarantined_operations
 from gateway_rest import contract
 from gateway_rest.__main__ import Server, bind, configured
@@ -97,8 +98,8 @@ async def _put_aside(database: Database, tenant_id: str, till: dict[str, str]) -
                     id=new_id("qop"),
                     outlet_id=till["outlet_id"],
                     kind="sale_recorded",
-                    reason="NOT_UNDERSTOOD",
-                    message="The database could not store it; our log has the details.",
+                    reason=troubles.NOT_STORABLE,
+                    message=troubles.said(troubles.NOT_STORABLE),
                     operation=operation.SerializeToString(),
                     occurred_at=tx.now,
                     created_at=tx.now,

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from cloud.sync.admission import Admission
+from cloud.sync.admission import LONGEST_WAIT_SECONDS, Admission
 from cloud.sync.lanes import CREDIT, DISPUTES, PIECES, STALLED_SECONDS, Begin, Lane, LaneState, More, Piece
 from cloud.sync.sessions import (
     DEAD_AFTER_SECONDS,
@@ -468,15 +468,38 @@ def test_a_silent_caller_is_not_waited_for() -> None:
 
 
 def test_a_crowd_is_let_in_as_fast_as_it_can_be_and_the_rest_come_back_in_line() -> None:
-    door = Admission(per_second=100, burst=50)
-    refused = [door.refused(0.0) for _ in range(300)]
-    assert refused[:50] == [None] * 50
-    windows = [window for window in refused[50:] if window is not None]
-    assert len(windows) == 250
+    door = Admission(at_once=4, per_second=100)
+    refused = [door.refused(0.0) for _ in range(1_000)]
+    waits = round(100 * LONGEST_WAIT_SECONDS)
+    assert refused[:waits] == [None] * waits
+    windows = [window for window in refused[waits:] if window is not None]
+    assert len(windows) == 1_000 - waits
     assert windows == sorted(windows)
     assert windows[0][0] == 10
-    assert windows[-1][0] == 2_500
-    # Those who come back at their time are let in.
-    assert [door.refused(earliest / 1000) for earliest, _ in windows[::25]] == [None] * 10
+    assert windows[-1][0] == 10 * len(windows)
+    # Meanwhile those inside are done, and those who come back at their time are let in.
+    for _ in range(waits):
+        door.done(0.0)
+    assert [door.refused(earliest / 1000) for earliest, _ in windows[::25]] == [None] * len(windows[::25])
     assert door.window_ms(10) == 2_000
     assert door.window_ms(3_000) == 60_000
+
+
+@pytest.mark.parametrize(("seconds", "per_second"), [(0.004, 1_000), (0.4, 10), (40.0, 10), (0.0001, 2_000)])
+def test_how_many_are_let_in_follows_from_what_they_cost(seconds: float, per_second: float) -> None:
+    door = Admission(at_once=4, per_second=100)
+    for _ in range(4):
+        door.refused(0.0)
+    for _ in range(400):
+        door.refused(0.0)
+        door.done(seconds)
+    assert door.per_second == pytest.approx(per_second, rel=0.01)
+    assert door.inside == 4
+
+
+def test_a_hello_that_has_the_machine_to_itself_does_not_say_how_many_are_possible() -> None:
+    door = Admission(at_once=4, per_second=100)
+    for _ in range(100):
+        assert door.refused(0.0) is None
+        door.done(0.001)
+    assert (door.per_second, door.inside) == (100, 0)

@@ -12,6 +12,7 @@ import pytest
 
 from cloud.sync import lanes
 from cloud.sync.admission import Admission
+from cloud.tills import mail
 from gipos.edge.v1.link_pb2 import (
     Applied,
     CommandOutcome,
@@ -235,3 +236,29 @@ async def test_where_the_lanes_end_is_said_at_the_welcome(shop: Any) -> None:
     async with connected(shop) as till:
         heads = {place.lane: place.seq for place in (await till.next("welcome")).heads}
         assert heads == {"tenant": 1, shop.outlets[0]: 1}
+
+
+async def test_a_command_that_nobody_rang_for_comes_within_the_next_round(shop: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mail, "ring", lambda *_: None)
+    async with connected(shop) as till:
+        await till.next("policy")
+        request = SendCommandRequest(device_id=shop.tills[0]["id"], kind="open_drawer")
+        made = await devices(shop).SendCommand(request, metadata=shop.auth)
+        assert (await till.next("command")).command_id == made.id
+        policy = OfflinePolicy(longest_hours=7, tenders=["cash"])
+        asked = SetOfflinePolicyRequest(outlet_id=shop.outlets[0], policy=policy)
+        await devices(shop).SetOfflinePolicy(asked, metadata=shop.auth)
+        assert OfflineRules.FromString((await till.next("policy")).rules).longest_hours == 7
+
+
+async def test_tills_of_a_cloud_that_was_restored_beneath_them_say_hello_again(shop: Any, sql: Any) -> None:
+    deafen = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LISTEN%'"
+    async with connected(shop) as till:
+        await till.next("policy")
+        await sql(deafen)
+        await till.send(ping=Ping(number=1))
+        await till.next("progress")  # the connection was lost, and nothing else: the stream goes on
+        await sql("UPDATE till_links SET session = 0")
+        await sql(deafen)
+        assert "restored" in (await till.next("drain")).reason
+        assert await till.call.read() is grpc.aio.EOF

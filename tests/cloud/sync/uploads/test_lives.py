@@ -9,10 +9,12 @@ from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
+from structlog.testing import capture_logs
 
 from cloud.platform.database import Database
 from cloud.platform.keyring import Keyring
 from cloud.sync import restores
+from gipos.edge.v1.link_pb2 import LanePosition
 from kernel.errors import PermissionDenied, TillChanged
 
 
@@ -137,6 +139,28 @@ async def test_a_till_that_was_acknowledged_more_proves_a_restore_once(market: A
     await market.check()
 
 
+async def test_of_all_tills_that_prove_the_same_restore_only_the_first_raises(market: Any) -> None:
+    coffee = await market.product(100)
+    tills = market.tills[:3]
+    for till in tills:
+        await till.send(till.sale((coffee, "1")))
+    before = dict(await market.rows("SELECT lane, epoch FROM log_heads"))
+
+    async def come_back(till: Any, epochs: dict[str, int]) -> bool:
+        positions = [LanePosition(lane=lane, epoch=epoch, seq=1) for lane, epoch in epochs.items()]
+        last = till.sale((coffee, "1"))
+        hello = {"acknowledged_op_seq": 9, "acknowledged_op_id": last.op_id, "last_op_seq": 9, "boot_id": "b"}
+        return bool((await till.hello(**hello, positions=positions)).lost_history)
+
+    with capture_logs() as logs:
+        assert await asyncio.gather(*(come_back(till, before) for till in tills[:2])) == [True, True]
+    assert [entry["event"] for entry in logs].count("log_lost_history") == 1, "who was second found that it was noticed"
+    after = dict(await market.rows("SELECT lane, epoch FROM log_heads"))
+    assert all(after[lane] > epoch for lane, epoch in before.items())
+    assert await come_back(tills[2], after), "its copies are of the present epoch: the loss is a new one"
+    assert dict(await market.rows("SELECT lane, epoch FROM log_heads")) != after
+
+
 async def test_a_cloud_restored_from_an_older_copy_gets_everything_again(
     market: Any, database_url: str, secret_key: bytes, reopen: Any
 ) -> None:
@@ -183,5 +207,5 @@ async def test_an_operator_can_say_that_the_cloud_was_restored(market: Any) -> N
     lanes = await market.value("SELECT count(*) FROM log_heads")
     assert await restores.raise_all(market.database) >= lanes
     first = await market.value("SELECT min(epoch) FROM log_heads")
-    await asyncio.gather(restores.raise_all(market.database), restores.lost_history(market.database, market.tenant_id))
+    await asyncio.gather(restores.raise_all(market.database), restores.lost_history(market.database, market.tenant_id, {}))
     assert await market.value("SELECT min(epoch) FROM log_heads") > first

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 import grpc
@@ -11,7 +12,7 @@ import pytest
 
 from cloud.platform import calls
 from cloud.platform.calls import Call, Caller
-from cloud.sync import quarantine, retries
+from cloud.sync import facts, quarantine, retries, troubles
 from gipos.edge.v1.link_pb2 import Operation
 from gipos.v1.devices_pb2 import (
     Device,
@@ -48,7 +49,7 @@ async def test_what_is_put_aside_can_be_read_and_is_announced(market: Any, owner
     bad.occurred_time.FromJsonString("2026-11-23T05:00:00Z")
     await till.send(bad, Operation(op_seq=2, op_id="x"))
     first, second = await listed(market, owner)
-    assert (first.kind, first.reason, first.status, first.op_seq) == ("sale_recorded", "NOT_UNDERSTOOD", "open", 1)
+    assert (first.kind, first.reason, first.status, first.op_seq) == ("sale_recorded", "SALE_ID_WRONG", "open", 1)
     assert first.sale_number == bad.sale_recorded.number
     assert (first.total.amount, first.occurred_time.ToJsonString()) == (18000, "2026-11-23T05:00:00Z")
     assert json.loads(first.content)["sale_recorded"]["id"] == "not-an-id"
@@ -72,6 +73,29 @@ async def mended(market: Any, count: int = 1) -> list[Any]:
             "UPDATE quarantined_operations SET operation = $1 WHERE op_seq = $2", operation.SerializeToString(), operation.op_seq
         )
     return [coffee, *sent]
+
+
+@pytest.mark.parametrize(
+    ("reason", "fields"),
+    [
+        ("SALE_ID_WRONG", {"sale_recorded": {"id": "x"}}),
+        ("SALE_EMPTY", {"sale_recorded": {"id": f"sal_{'0' * 26}"}}),
+        ("QUANTITY_WRONG", {"sale_recorded": {"id": f"sal_{'0' * 26}", "lines": [{"quantity": "satu"}]}}),
+        (
+            "TIME_WRONG",
+            {"sale_recorded": {"id": f"sal_{'0' * 26}", "lines": [{"quantity": "1"}]}, "occurred_time": {"seconds": 10**12}},
+        ),
+        ("COUNT_PRODUCT_WRONG", {"stock_counted": {"product_id": "x"}}),
+        ("COUNT_NEGATIVE", {"stock_counted": {"product_id": f"prd_{'0' * 26}", "counted": "-1"}}),
+        ("QUANTITY_WRONG", {"stock_counted": {"product_id": f"prd_{'0' * 26}", "counted": "1.2345"}}),
+        ("COUNT_NOTE_WRONG", {"stock_counted": {"product_id": f"prd_{'0' * 26}", "counted": "1", "note": "\0"}}),
+        ("EDIT_EMPTY", {"product_edited": {}}),
+        ("UNSUPPORTED", {}),
+    ],
+)
+def test_what_stood_in_the_way_has_a_reason_and_is_said_in_both_languages(reason: str, fields: Any) -> None:
+    (item,) = facts.understood([Operation(op_seq=1, **fields)], facts.Place("dev", "out", "Asia/Jakarta"), datetime.now(UTC))
+    assert item.fact == facts.Poison(reason, " / ".join(troubles.TEXTS[reason]))
 
 
 async def test_it_is_stored_once_even_if_two_press_at_the_same_time(market: Any, owner: Any) -> None:
@@ -116,7 +140,7 @@ async def test_what_still_cannot_be_stored_stays_open_with_the_new_reason(market
     del bad.sale_recorded.lines[:]
     await market.rows("UPDATE quarantined_operations SET operation = $1", bad.SerializeToString())
     answer = await retries.retry(market.database, owner, aside.device_id, aside.id)
-    assert (answer.status, answer.message) == ("open", "The sale has no lines.")
+    assert (answer.status, answer.message) == ("open", "Penjualan ini tidak berisi barang. / The sale has no lines.")
     with pytest.raises(NotFound):
         await retries.retry(market.database, owner, market.tills[1].caller.till_id, aside.id)
 

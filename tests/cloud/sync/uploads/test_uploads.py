@@ -15,10 +15,12 @@ from hypothesis import strategies as st
 from cloud.sales import sales
 from cloud.sync import batches, facts
 from cloud.sync.facts import Place
+from cloud.webhooks import endpoints
 from gipos.edge.v1.link_pb2 import ClockReading, ClockState, Operation
 from gipos.v1.catalog_pb2 import TaxClass
 from gipos.v1.common_pb2 import Money
 from gipos.v1.sales_pb2 import Discount, Sale, SaleLine
+from gipos.v1.webhooks_pb2 import Webhook
 from kernel import pricing
 from kernel.errors import PermissionDenied, TillChanged, TillRevoked, Unreachable
 
@@ -60,6 +62,53 @@ async def test_the_position_of_a_watermark_is_that_of_its_last_effect(market: An
         await till.send(till.sale((coffee, "1")), till.sale((coffee, "1")))
         assert (
             await market.value("SELECT log_seq FROM till_stores WHERE till_id = $1", till.caller.till_id) == await market.head()
+        )
+
+
+async def test_the_next_batch_of_a_till_may_come_before_the_last_is_stored_and_overtakes_nothing(market: Any) -> None:
+    coffee, till = await market.product(100), market.tills[0]
+    await till.hello()
+    # The second of three has to be looked at alone, and the third is short: each would be ready before the one it follows.
+    long = [till.sale((coffee, "1")) for _ in range(40)]
+    odd, short = [till.count(coffee, "7", 0)], [till.sale((coffee, "1"))]
+    outcomes = await asyncio.gather(till.send(*long), till.send(*odd), till.send(*short))
+    assert [(outcome.op_watermark, outcome.expected_op_seq) for outcome in outcomes] == [(40, 0), (41, 0), (42, 0)]
+    positions = [outcome.log_seq for outcome in outcomes]
+    assert positions == sorted(positions)
+    assert positions[-1] == await market.value("SELECT log_seq FROM till_stores") == await market.head()
+    assert await market.on_hand(coffee) == 6
+    await market.check()
+
+
+async def test_each_event_of_a_backlog_is_delivered_if_somebody_listens(market: Any) -> None:
+    coffee, till = await market.product(100), market.tills[0]
+    async with market.database.transaction(market.tenant_id) as tx:
+        draft = Webhook(url="http://127.0.0.1:9/", event_types=["sale.*"])
+        await endpoints.create(tx, draft, private_addresses=True)
+    await till.send(*[till.sale((coffee, "1")) for _ in range(30)])
+    assert await market.value("SELECT count(DISTINCT event_id) FROM deliveries") == 60
+
+
+def test_what_is_already_right_is_kept_as_it_was_sent_and_the_operation_is_never_changed(market: Any) -> None:
+    till = market.tills[0]
+    place = Place(till.caller.till_id, till.caller.outlet_id, "Asia/Jakarta")
+    for told in ({}, {"outlet_id": "out_other"}, {"review_reasons": ["PRICE_TYPED", "INVENTED"]}, {"create_time": True}):
+        sent = till.sale(("prd_x", "1"))
+        sale = sent.sale_recorded
+        sale.till_id, sale.outlet_id, sale.status = place.till_id, told.get("outlet_id", place.outlet_id), 1
+        sale.review_reasons.extend(told.get("review_reasons", ()))
+        if "create_time" in told:
+            sale.create_time.seconds = 5
+        before = sent.SerializeToString(deterministic=True)
+        (item,) = facts.understood([sent], place, datetime.now(UTC))
+        assert isinstance(item.fact, facts.Sold)
+        assert (item.fact.sale is sale) is (not told)
+        assert sent.SerializeToString(deterministic=True) == before
+        stored = Sale.FromString(item.fact.prepared.body)
+        assert (stored.till_id, stored.outlet_id, stored.status) == (place.till_id, place.outlet_id, 1)
+        assert not stored.HasField("create_time")
+        assert list(stored.review_reasons) == (
+            ["PRICE_TYPED"] if "review_reasons" in told else ["OUTLET_CHANGED"] if "outlet_id" in told else []
         )
 
 
