@@ -1,0 +1,1 @@
+"""`scripts/bench link`: the link between tablets and the cloud, measured beside a plain grpc.aio stream."""
