@@ -62,7 +62,7 @@ class Plan:
 
     def __init__(self, world: World, seed: int, kinds: tuple[str, ...] = (), *, packed: bool = False) -> None:
         self._world = world
-        self._packed = packed
+        self.packed = packed
         if unknown := set(kinds) - set(NAMES):
             raise ValueError(f"There are no faults {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}.")
         self._random = random.Random(seed)  # noqa: S311 (repeatable, guards nothing)
@@ -72,7 +72,7 @@ class Plan:
 
     def next(self, most: int = 3) -> list[Fault]:
         """One to three faults that happen at the same time, more when they are packed."""
-        chosen = self._pack() if self._packed else self._draw(most)
+        chosen = self._pack() if self.packed else self._draw(most)
         self.seen.update(fault.kind for fault in chosen)
         return chosen
 
@@ -121,7 +121,7 @@ class Plan:
     def seconds(self, faults: list[Fault]) -> float:
         """How long they last."""
         longest = max(self._random.uniform(*fault.seconds) for fault in faults)
-        return min(longest, LONGEST_PACKED) if self._packed else longest
+        return min(longest, LONGEST_PACKED) if self.packed else longest
 
 
 def _collide(one: Fault, other: Fault) -> bool:

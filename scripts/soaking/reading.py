@@ -29,8 +29,10 @@ from scripts.soaking.evidence import (
 )
 from scripts.soaking.wire import Message, thousandths
 
-RELEVANT = ("product.created", "product.updated", "product.deleted", "inventory.updated")
-"""The events that concern tills."""
+PRODUCTS = ("product.created", "product.updated", "product.deleted")
+LEVELS = ("inventory.updated",)
+"""The events that concern tills, of the merchant's lane and of an outlet's. (What online channels may sell is announced in the
+merchant's lane, under the name of levels.)"""
 _START = datetime(1970, 1, 1, tzinfo=UTC)
 _EDITS = ("name", "price", "barcodes")
 
@@ -57,7 +59,8 @@ async def _places(connection: asyncpg.Connection, tenant: str, cloud: Cloud) -> 
     cloud.heads = {row[0]: (row[1], row[2], row[3]) for row in await ask(query, tenant)}
     query = "SELECT max(seq) FROM events WHERE tenant_id = $1 AND lane = $2 AND type = ANY($3)"
     for lane in cloud.heads:
-        cloud.newest[lane] = (await connection.fetchval(query, tenant, lane, list(RELEVANT))) or 0
+        types = list(PRODUCTS if lane == "tenant" else LEVELS)
+        cloud.newest[lane] = (await connection.fetchval(query, tenant, lane, types)) or 0
     query = "SELECT till_id, store_epoch, op_watermark FROM till_stores WHERE tenant_id = $1"
     cloud.stores = {(row[0], row[1]): row[2] for row in await ask(query, tenant)}
 
@@ -102,7 +105,7 @@ async def _log(connection: asyncpg.Connection, tenant: str, cloud: Cloud) -> Non
         if kind == "inventory.updated":
             on_hand = thousandths(Message(body).text(3))
             cloud.events.append(Logged(lane, seq, kind, subject, on_hand, outlet, version, at=_moment(at)))
-        elif kind in RELEVANT:
+        elif kind in PRODUCTS:
             made = goods(Message(body), is_archived=kind == "product.deleted")
             cloud.events.append(Logged(lane, seq, kind, subject, None, outlet, version, made))
         else:

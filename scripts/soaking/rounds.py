@@ -136,10 +136,11 @@ class Soak:
     async def _round(self) -> None:
         began = time.monotonic()
         faults = self._plan.next()
-        said = []
-        for fault in faults:
-            said.append(await fault.begin())
-            self.result.kinds[fault.kind] += 1
+        if self._plan.packed:
+            said = await asyncio.gather(*(fault.begin() for fault in faults))
+        else:
+            said = [await fault.begin() for fault in faults]
+        self.result.kinds.update(fault.kind for fault in faults)
         await asyncio.sleep(self._plan.seconds(faults))
         watching = asyncio.create_task(self._watch())
         try:
@@ -181,8 +182,13 @@ class Soak:
     async def _heal(self, faults: list[Fault]) -> None:
         """Heals databases before clouds before tablets: what starts needs what it stands on."""
         order = {"postgres": 0, "terminate-backends": 0, "cloud": 1}
-        for fault in sorted(faults, key=lambda fault: order.get(fault.target, 2)):
-            await fault.heal()
+        for place in range(3):
+            waiting = [fault for fault in faults if order.get(fault.target, 2) == place]
+            if self._plan.packed:
+                await asyncio.gather(*(fault.heal() for fault in waiting))
+            else:
+                for fault in waiting:
+                    await fault.heal()
 
     async def _stand_still(self) -> bool:
         try:

@@ -29,7 +29,7 @@ def stock(cloud: Cloud) -> Iterator[Finding]:
             sold[sale.outlet_id, product] += quantity
     told: dict[tuple[str, str], int | None] = {}
     for event in cloud.events:
-        if event.type == "inventory.updated":
+        if event.type == "inventory.updated" and event.lane == event.outlet_id:
             told[event.outlet_id, event.subject_id] = event.on_hand
     for place in {*cloud.levels, *sums}:
         level = cloud.levels.get(place)

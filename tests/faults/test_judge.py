@@ -353,6 +353,13 @@ def test_a_log_that_lost_its_oldest_events_by_age_is_sound(case: Any) -> None:
     assert judge.findings(case.journal, case.cloud, [case.tablet], outside=case.outside) == []
 
 
+def test_what_is_announced_to_online_channels_is_no_word_on_the_shelf(case: Any) -> None:
+    case.cloud.events.append(Logged("tenant", 4, "inventory.updated", "prd_1", 1, "out_1"))
+    case.cloud.heads["tenant"] = (1, 4, 1)
+    assert kinds(case) == set()
+    assert judge.outstanding(case.cloud, [case.tablet]) == []
+
+
 def test_events_without_a_lane_are_noticed(case: Any) -> None:
     case.cloud.events.append(Logged("nowhere", 1, "product.created", "prd_1"))
     assert kinds(case) == {"LOG"}
