@@ -33,8 +33,8 @@ async def measure(stage: Stage, report: Report) -> None:
     """Adds the part's rows."""
     count, rounds = stage.size.crowd, stage.size.rounds * stage.size.updates
     programs.open_files(count + 500)
-    outlet_id, product_id = stage.others[0].outlets[0], stage.others[0].products[0]
-    key = stage.others[0].api_key
+    watched = stage.others[2]  # where nothing else is sold: dashboards show what there is least of
+    outlet_id, product_id, key = watched.outlets[0], watched.products[0], watched.api_key
     committed, answered, spans, cpu = [], [], [], []
     async with stage.cloud("--gateway") as (cloud, ports), stage.program("dashboards") as screens:
         await cloud.ask(do="stock", key=key, product_id=product_id, outlet_id=outlet_id, on_hand=_stock(0))

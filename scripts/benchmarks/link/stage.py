@@ -56,7 +56,7 @@ class Stage:
     chain: Merchant
     """One merchant whose tills all hear of the same update; ten in an outlet."""
     others: list[Merchant]
-    """Merchants with three outlets of ten tills."""
+    """Merchants with three outlets of ten tills. The first two sell, the third is watched on dashboards."""
     catalogue: Merchant
     """One with as many products as changes come down."""
 
@@ -110,7 +110,7 @@ async def staged(size: Size) -> AsyncIterator[Stage]:
 async def on(url: str, folder: Path, size: Size) -> AsyncIterator[Stage]:
     """The fleet on a database that runs."""
     chain_shops = max(5, -(-size.crowd // 10))
-    others = -(-max(size.idle, size.returning, 60) // 30)
+    others = -(-max(size.idle, size.returning, 90) // 30)
     async with server.connected(Settings(database_url=url, data_dir=folder / "data")) as (database, _):
         chain = await fleet.merchant(database, shops=chain_shops, tills=10, products=PRODUCTS)
         rest = [
