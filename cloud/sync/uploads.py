@@ -130,7 +130,9 @@ async def open_session(database: Database, caller: Caller, hello: Hello) -> Sess
         elif before is not None and is_backwards:
             await forks.note(tx, caller.till_id)
             # Once it is known that there are two, each may go on in its own life.
+            # So may one that shows more than is stored: the cloud was restored, and what is missing comes under its old numbers.
             is_known = before.forked_at is not None and before.forked_at > tx.now - forks.SAID_AGAIN_AFTER and bool(sent)
+            is_known = is_known or acknowledged > stored
             new_epoch = 0 if is_known else 1
         if new_epoch:
             new_epoch += (await tx.run(_NEWEST, **till)).scalar_one()
