@@ -123,8 +123,6 @@ class Cable:
     cloud: Namespace
     tablet: Namespace
     number: int
-    is_spare: bool = False
-    """The tablet has another one, which it uses at first."""
     cut: set[str] = field(default_factory=set)
     """Of "up" and "down"."""
 
@@ -142,12 +140,7 @@ class Cable:
         self.cloud.ip("link", "set", here, "up")
         self.tablet.ip("addr", "add", f"10.77.{self.number}.2/24", "dev", there)
         self.tablet.ip("link", "set", there, "up")
-        if not self.is_spare:
-            self.use()
-
-    def use(self) -> None:
-        """From now on the tablet finds the cloud at this cable's end."""
-        self.tablet.ip("route", "replace", CLOUD, "via", f"10.77.{self.number}.1")
+        self.tablet.ip("route", "add", CLOUD, "via", f"10.77.{self.number}.1")
 
     def sever(self, *directions: str) -> None:
         """From now on nothing passes in these directions: packets vanish, and no end is told."""
@@ -162,7 +155,7 @@ class Cable:
         """Everything passes again."""
         for direction in self.cut.intersection(directions):
             if direction == "up":
-                self.use()
+                self.tablet.ip("route", "replace", CLOUD, "via", f"10.77.{self.number}.1")
             else:
                 self.cloud.ip("route", "del", "blackhole", f"10.77.{self.number}.2")
             self.cut.discard(direction)

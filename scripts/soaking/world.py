@@ -23,7 +23,6 @@ from scripts.soaking.journal import Journal
 from scripts.soaking.namespaces import CLOUD, Cable, Namespace, mount_memory, unmount
 from scripts.soaking.programs import NotReady, Program, python
 
-ROOT = Path(__file__).resolve().parents[2]
 PRODUCT = ("cloud", "edge", "gateway_rest", "host", "kernel", "protos")
 REST_PORT, GRPC_PORT, TILL_PORT = 8080, 8081, 8091
 DISK_MEGABYTES = 128
@@ -36,8 +35,7 @@ _SEEDED = 8
 def copy_product(checkout: Path, to: Path) -> Path:
     """Copies the product's source, so that a soak is not disturbed by edits, and mutants disturb nobody."""
     for name in PRODUCT:
-        # With what Python has compiled, where it has: times are kept, so that holds, and a mutant's files are compiled anew.
-        shutil.copytree(checkout / name, to / name)
+        shutil.copytree(checkout / name, to / name, ignore=shutil.ignore_patterns("__pycache__"))
     return to
 
 
@@ -54,14 +52,6 @@ class Tablet:
     cable: Cable
     http: aiohttp.ClientSession
     clock: Path
-    spare: Cable | None = None
-    """Leads to the other process of the cloud."""
-
-    def switch(self) -> None:
-        """Finds the other process of the cloud from now on; connections to the one before lead nowhere."""
-        assert self.spare is not None
-        self.cable, self.spare = self.spare, self.cable
-        self.cable.use()
 
     async def call(self, method: str, path: str, body: object = None, **headers: str) -> tuple[int, Any]:
         """Status and answer of its local API.
@@ -88,23 +78,6 @@ class Tablet:
 
 
 @dataclass
-class Second:
-    """Another process of the cloud on the same database, at the same address in another network. Started when it is needed."""
-
-    program: Program
-    place: Namespace
-    http: aiohttp.ClientSession
-
-    async def ready(self) -> None:
-        """Waits until it answers."""
-        await _until("the second cloud answers", self.program, self._answers)
-
-    async def _answers(self) -> bool:
-        async with self.http.get(f"http://{CLOUD}:{REST_PORT}/healthz") as answer:
-            return answer.status == 200
-
-
-@dataclass
 class World:
     """Everything that runs."""
 
@@ -116,28 +89,10 @@ class World:
     dsn: str
     place: Namespace
     http: aiohttp.ClientSession
-    second: Second
-    outside: Program
-    """A client of the link that is none of ours."""
     tablets: list[Tablet] = field(default_factory=list)
     facts: dict[str, Any] = field(default_factory=dict)
     products: list[str] = field(default_factory=list)
     """Those that are there from the beginning and are never archived."""
-    extra: list[str] = field(default_factory=list)
-    """Products that come and go."""
-    flooding: list[str] = field(default_factory=list)
-    """Products of which large amounts are received."""
-    codes: dict[str, list[str]] = field(default_factory=dict)
-    """Barcodes that tills have given to products."""
-    copies: int = 0
-    """How many second tablets there have been."""
-    retired: list[Tablet] = field(default_factory=list)
-    """Second tablets that have done their work: their files are still looked at."""
-
-    @property
-    def outside_folder(self) -> Path:
-        """Where the outside client writes what it holds and what was broken."""
-        return self.folder / "outside"
 
     @property
     def database_folder(self) -> Path:
@@ -147,7 +102,7 @@ class World:
     @property
     def programs(self) -> list[Program]:
         """All of them."""
-        return [self.postgres, self.cloud, self.second.program, self.outside, *(tablet.program for tablet in self.tablets)]
+        return [self.postgres, self.cloud, *(tablet.program for tablet in self.tablets)]
 
     async def rest(self, method: str, path: str, body: object = None, **headers: str) -> tuple[int, Any]:
         """Status and answer of the cloud's REST API.
@@ -189,17 +144,6 @@ class World:
     async def _cloud_answers(self) -> bool:
         return (await self.rest("GET", "/healthz"))[0] == 200
 
-    async def restart_clouds(self) -> None:
-        """Kills and starts whatever of the cloud runs, so that nothing is known from memory."""
-        running = [program for program in (self.cloud, self.second.program) if program.is_running]
-        for program in running:
-            await program.kill()
-        for program in running:
-            program.start()
-        await self.cloud_ready()
-        if self.second.program in running:
-            await self.second.ready()
-
     async def backup(self) -> None:
         """Copies the database's files while it is stopped."""
         await self.postgres.stop(signal.SIGINT)
@@ -233,8 +177,7 @@ async def _until(what: str, program: Program, found: Any) -> None:
     raise NotReady(f"Waited in vain until {what}: {program.words()}")
 
 
-def session(place: Namespace) -> aiohttp.ClientSession:
-    """A client inside of a namespace."""
+def _session(place: Namespace) -> aiohttp.ClientSession:
     connector = aiohttp.TCPConnector(socket_factory=place.socket, force_close=True, use_dns_cache=False)
     return aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=6))
 
@@ -254,7 +197,6 @@ async def built(folder: Path, source: Path) -> AsyncIterator[World]:
         "PYTHONUNBUFFERED": "1",
         "GIPOS_DATABASE_URL": EmbeddedPostgres(folder / "postgres").url,
         "GIPOS_DATA_DIR": str(folder / "cloud"),
-        "GIPOS_LOG_LEAST": "1",
     }
     dsn = environment["GIPOS_DATABASE_URL"]
     postgres = Program(
@@ -265,21 +207,11 @@ async def built(folder: Path, source: Path) -> AsyncIterator[World]:
     serve = python("host", "--host", CLOUD, "--port", str(REST_PORT), "--grpc-port", str(GRPC_PORT))
     cloud = Program("cloud", serve, logs / "cloud.log", environment, place)
     journal = Journal(folder / "journal.jsonl")
-    away = Namespace("cloud-2")
-    away.ip("addr", "add", f"{CLOUD}/32", "dev", "lo")
-    own = {**environment, "GIPOS_DATA_DIR": str(folder / "cloud-2")}
-    second = Second(Program("second cloud", serve, logs / "cloud-2.log", own, away), away, session(away))
-    apart = {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
-    probe = python("scripts.soaking.probe", str(folder / "outside"))
-    outside = Program("outside client", probe, logs / "outside.log", apart, place)
-    world = World(folder, source, journal, postgres, cloud, dsn, place, session(place), second, outside)
+    world = World(folder, source, journal, postgres, cloud, dsn, place, _session(place))
     try:
         await world.start_postgres()
         await _step(world, python("cloud", "demo", "--state", str(folder / "demo.json")))
         world.facts = json.loads((folder / "demo.json").read_text())
-        # One key for every process on one database.
-        (folder / "cloud-2").mkdir(exist_ok=True)
-        shutil.copy2(folder / "cloud" / "secret.key", folder / "cloud-2" / "secret.key")
         cloud.start()
         await world.cloud_ready()
         await _make_tablets(world, environment)
@@ -296,9 +228,7 @@ async def built(folder: Path, source: Path) -> AsyncIterator[World]:
             tablet.namespace.close()
             unmount(tablet.folder.parent)
         await world.http.close()
-        await second.http.close()
         place.close()
-        away.close()
 
 
 async def _knows(tablet: Tablet) -> bool:
@@ -320,7 +250,6 @@ async def _make_tablets(world: World, environment: dict[str, str]) -> None:
     first, second = (outlet["id"] for outlet in world.facts["outlets"])
     tills = {till["outlet_id"]: till for till in world.facts["tills"]}
     plain = [till for till in world.facts["tills"] if till["outlet_id"] == first]
-    pairings = []
     wanted: list[tuple[str, str, dict[str, str]]] = [(first, till["token"], {}) for till in plain]
     wanted += [(second, "", {"replaces": tills[second]["id"]}), (second, "", {"name": "Kasa 2"})]
     for number, (outlet_id, token, draft) in enumerate(wanted, start=1):
@@ -342,48 +271,19 @@ async def _make_tablets(world: World, environment: dict[str, str]) -> None:
         run += ["--cloud", f"{CLOUD}:{GRPC_PORT}"] if token else []
         log = world.folder / "logs" / f"{name}.log"
         program = Program(name, python("edge", *run), log, own, space)
-        tablet = Tablet(name, "", outlet_id, folder / "till", program, space, cable, session(space), clock)
-        tablet.spare = Cable(world.second.place, space, number + 100, is_spare=True)
+        tablet = Tablet(name, "", outlet_id, folder / "till", program, space, cable, _session(space), clock)
         world.tablets.append(tablet)
-        if token:
-            program.start()
-        else:
-            pairings.append(_pair(world, {"outlet_id": outlet_id, **draft}, program, folder / "till"))
-    pairings.append(_pair(world, {"outlet_id": first, "name": "Luar"}, world.outside, world.outside_folder))
-    await asyncio.gather(*pairings)
+        if not token:
+            made = await world.must("POST", "/api/v1/pairing-codes", {"outlet_id": outlet_id, **draft})
+            pair = python("edge", "enroll", "--qr", made["qr_text"], "--data", str(folder / "till"))
+            enrol = Program(f"pairing of {name}", pair, log, own, space)
+            enrol.start()
+            if await enrol.finished():
+                raise NotReady(f"The pairing of {name} failed: {enrol.words()}")
+        program.start()
     for tablet in world.tablets:
         await tablet.ready()
         await _until(f"{tablet.name} is online", tablet.program, lambda tablet=tablet: _named(tablet))
-
-
-async def _pair(world: World, draft: dict[str, str], program: Program, folder: Path) -> None:
-    """Makes a folder that of a till, as a shop does: with a code from the cloud, at the tablet. Then starts what works in it."""
-    made = await world.must("POST", "/api/v1/pairing-codes", draft)
-    command = python("edge", "enroll", "--qr", made["qr_text"], "--data", str(folder))
-    paths = {"PYTHONPATH": world.cloud.environment["PYTHONPATH"]}
-    enrol = Program(f"pairing of {program.name}", command, program.log, paths, program.namespace)
-    enrol.start()
-    if await enrol.finished():
-        raise NotReady(f"The {enrol.name} failed: {enrol.words()}")
-    program.start()
-
-
-async def cloned(world: World, one: Tablet) -> Tablet:
-    """A copy of a tablet that does not run, with a network of its own."""
-    world.copies += 1
-    number = 10 + world.copies
-    name = f"{one.name}-copy-{number}"
-    folder = world.folder / name
-    folder.mkdir()
-    await asyncio.to_thread(_copy, one.folder, folder / "till")
-    space = Namespace(name)
-    cable = Cable(world.place, space, number)
-    clock = world.folder / f"{name}.clock"
-    clock.write_bytes(bytes(8))
-    command = tuple(str(folder / "till") if word == str(one.folder) else word for word in one.program.command)
-    environment = {**one.program.environment, "GIPOS_SOAK_CLOCK": str(clock)}
-    program = Program(name, command, world.folder / "logs" / f"{name}.log", environment, space)
-    return Tablet(name, one.till_id, one.outlet_id, folder / "till", program, space, cable, session(space), clock)
 
 
 async def _named(tablet: Tablet) -> bool:
