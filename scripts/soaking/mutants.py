@@ -40,8 +40,8 @@ ALL: tuple[Mutant, ...] = (
         (
             Change(
                 "cloud/sync/streams.py",
-                "        outcome = await self._process.intake.store(self._who, self._upload, operations)\n",
-                "        storing = self._process.intake.store(self._who, self._upload, operations)\n"
+                "        outcome = await self._process.intake.store(self.who, self._upload, operations)\n",
+                "        storing = self._process.intake.store(self.who, self._upload, operations)\n"
                 "        asyncio.get_running_loop().create_task(storing)\n"
                 "        outcome = uploads.Outcome(max(operation.op_seq for operation in operations))\n",
             ),
