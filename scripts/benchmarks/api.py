@@ -136,7 +136,8 @@ def _contenders(url: str, folder: Path, environment: dict[str, str]) -> Iterator
     base = free_port_base()
     python = [sys.executable, "-P", "-m"]
     foreign = programs.foreign_python()
-    rest, rest_grpc, cloud_grpc, envoy_port, orm_port = base, base + 1, base + 2, base + 3, base + 11
+    # A cloud takes the port behind its own as well, for tablets.
+    rest, rest_grpc, cloud_grpc, envoy_port, orm_port = base, base + 1, base + 2, base + 5, base + 11
     host = [*python, "host", "--host", "127.0.0.1", "--port", str(rest), "--grpc-port", str(base + 12)]
     cloud = [*python, "cloud", "serve", "--host", "127.0.0.1", "--port", str(cloud_grpc)]
     gateway = [*python, "gateway_rest", "--host", "127.0.0.1", "--port", str(rest_grpc), "--cloud", f"127.0.0.1:{cloud_grpc}"]

@@ -45,8 +45,10 @@ def running(name: str, command: list[str], port: int, folder: Path, environment:
     """A program until the block ends; its process id. It is ready when its port answers.
 
     Raises:
-        RuntimeError: it ended, or did not answer in time; the text ends with what it wrote last.
+        RuntimeError: it ended, or did not answer in time; the text ends with what it wrote last. Or something else has its port.
     """
+    if _answers(port):
+        raise RuntimeError(f"{name} cannot have port {port}: something else answers there.")
     log = folder / f"{name}.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
