@@ -69,6 +69,9 @@ def _parser() -> argparse.ArgumentParser:
         "--all-kinds", action="store_true", help="goes on until every kind of fault has come, however long that takes"
     )
     parser.add_argument(
+        "--packed", action="store_true", help="every kind of fault once, as many at the same time as can be, and none for long"
+    )
+    parser.add_argument(
         "--pace", type=float, default=0.25, metavar="S", help="seconds between two sales of a cashier (default 0.25)"
     )
     parser.add_argument("--source", type=Path, default=ROOT, metavar="DIR", help="another checkout whose product is tried")
@@ -81,7 +84,7 @@ async def _run(arguments: argparse.Namespace) -> int:
 
     seed = arguments.seed if arguments.seed is not None else random.SystemRandom().randrange(1 << 31)
     mutant = mutants.BY_NAME[arguments.mutant] if arguments.mutant else None
-    seconds = MUTANT_SECONDS if mutant else arguments.minutes * 60
+    seconds = MUTANT_SECONDS if mutant else 0.0 if arguments.packed else arguments.minutes * 60
     print(f"Soak with seed {seed}" + (f", mutant {mutant.name}: {mutant.sentence}" if mutant else ""), flush=True)
     began = time.monotonic()
     results: list[Result] = []
@@ -114,8 +117,14 @@ async def _life(arguments: argparse.Namespace, seed: int, mutant: Mutant | None,
         if mutant is not None:
             mutants.plant(mutant, source)
         async with built(folder, source) as world:
-            soak = Soak(world, Plan(world, seed, kinds), seed, lambda line: print(line, flush=True), arguments.pace)
-            result = await soak.run(time.monotonic() + seconds, all_kinds=arguments.all_kinds)
+            soak = Soak(
+                world,
+                Plan(world, seed, kinds, packed=arguments.packed),
+                seed,
+                lambda line: print(line, flush=True),
+                arguments.pace,
+            )
+            result = await soak.run(time.monotonic() + seconds, all_kinds=arguments.all_kinds or arguments.packed)
         has_ended_well = not result.findings
     finally:
         if has_ended_well and not arguments.keep:
@@ -127,6 +136,8 @@ async def _life(arguments: argparse.Namespace, seed: int, mutant: Mutant | None,
 
 def _summary(results: list[Result], seconds: float) -> None:
     rounds = [one for result in results for one in result.rounds]
+    from scripts.soaking.rounds import DRAIN_SECONDS
+
     kinds = sum((result.kinds for result in results), start=type(results[0].kinds)())
     print()
     print(f"{'fault':22}{'times':>6}{'drained, median':>18}{'longest':>10}")
@@ -134,7 +145,17 @@ def _summary(results: list[Result], seconds: float) -> None:
         took = [one.drained for one in rounds if kind in one.faults] or [0.0]
         print(f"{kind:22}{times:6d}{statistics.median(took):16.1f} s{max(took):8.1f} s")
     receipts, facts = sum(result.receipts for result in results), sum(result.facts for result in results)
-    print(f"{len(rounds)} rounds in {seconds:.0f} s, {receipts} receipts of tills, {facts} facts by REST")
+    others = sum((result.others for result in results), start=type(results[0].others)())
+    told = "".join(f", {count} {words}" for words, count in others.items())
+    print(f"{len(rounds)} rounds in {seconds:.0f} s, {receipts} receipts of tills{told}")
+    waited = sorted(one.drained for one in rounds)
+    if waited:
+        middle, late = statistics.median(waited), sum(one.drained > one.limit for one in rounds)
+        print(
+            f"After healing everything had arrived within {middle:.1f} s (median), {waited[-1]:.1f} s (longest);"
+            f" {DRAIN_SECONDS:.0f} s are promised, {late} rounds took longer than that times what others do on this machine"
+        )
+    print(f"{facts} facts by REST")
 
 
 def _verdict(result: Result, arguments: argparse.Namespace) -> int:

@@ -7,8 +7,7 @@ from contextlib import suppress
 
 import asyncpg
 
-from scripts.soaking.evidence import read_tablet
-from scripts.soaking.faults import Fault, OfTablet
+from scripts.soaking.faults import Fault
 
 
 class KillCloud(Fault):
@@ -28,8 +27,7 @@ class KillCloud(Fault):
 
     async def heal(self) -> None:
         """Starts it again."""
-        self.world.cloud.start()
-        await self.world.cloud_ready()
+        await self.world.start_cloud()
 
 
 class PauseCloud(Fault):
@@ -97,7 +95,9 @@ class TerminateBackends(Fault):
     """Connections to the database end in the middle of whatever they do, again and again."""
 
     kind = "terminate-backends"
-    excludes = frozenset({"kill-postgres", "pause-postgres", "restore", "kill-cloud"})
+    excludes = frozenset(
+        {"kill-postgres", "pause-postgres", "restore", "restore-twice", "kill-cloud", "second-cloud", "backlog-kill"}
+    )
 
     async def begin(self) -> str:
         """Ends all backends, five times."""
@@ -121,7 +121,7 @@ class Restore(Fault):
     """The database is put back to an older copy, and the cloud is not told."""
 
     kind = "restore"
-    excludes = frozenset({"kill-postgres", "pause-postgres", "terminate-backends", "retention", "restore-unseen"})
+    excludes = frozenset({"kill-postgres", "pause-postgres", "terminate-backends", "retention", "restore-unseen", "backlog-kill"})
 
     @property
     def target(self) -> str:
@@ -135,8 +135,7 @@ class Restore(Fault):
             await self.world.cloud.kill()
         await self.world.restore()
         if with_cloud:
-            self.world.cloud.start()
-            await self.world.cloud_ready()
+            await self.world.start_cloud()
         return "the cloud is restored from its older backup" + (" and started anew" if with_cloud else " while it runs")
 
 
@@ -157,35 +156,89 @@ class Backup(Fault):
         return "a backup is made"
 
 
-class RestoreUnseen(OfTablet):
-    """A tablet is off while the cloud is restored, and comes back when the new log is already longer than the one it knew."""
+class RestoreTwice(Restore):
+    """The database is put back to the same old copy twice, with a little trade in between."""
 
-    kind = "restore-unseen"
-    excludes = frozenset({*Restore.excludes, "restore", "backup", "kill-cloud", "pause-cloud"})
+    kind = "restore-twice"
+    excludes = Restore.excludes | {"restore", "backup"}
 
     async def begin(self) -> str:
-        """Backup, some trade, tablet off, restore, trade until the log has grown past the tablet's place."""
-        one, world = self.one, self.world
-        await world.backup()
-        await world.cloud_ready()
-        await asyncio.sleep(1.5)
-        await one.program.kill()
-        place = read_tablet(one.folder, one.name, one.till_id, one.outlet_id).lanes.get(one.outlet_id, (0, 0, 0))
-        await world.restore()
-        await world.cloud_ready()
-        connection = await asyncpg.connect(world.dsn, timeout=10)
-        try:
-            for _ in range(150):
-                query = "SELECT last_seq FROM log_heads WHERE tenant_id = $1 AND lane = $2"
-                head = await connection.fetchval(query, world.facts["tenant_id"], one.outlet_id)
-                if head > place[1]:
-                    break
-                await asyncio.sleep(0.1)
-        finally:
-            await connection.close()
-        return f"{one.name} is off at {place[1]} while the cloud is restored, and finds a log that has grown to {head} again"
+        """Restores, lets tablets find out, and restores."""
+        first = await super().begin()
+        await asyncio.sleep(self.random.uniform(0.2, 2.5))
+        await super().begin()
+        return f"{first}, and once more"
+
+
+class BacklogKill(Fault):
+    """All tablets were away for a moment and upload at once; then the cloud or its database loses its power."""
+
+    kind = "backlog-kill"
+    excludes = frozenset({"kill-postgres", "pause-postgres", "restore", "restore-twice", "backup", "retention", "restore-unseen"})
+    seconds = (0.3, 1.0)
+    _killed = ""
+
+    @property
+    def target(self) -> str:
+        """The cloud."""
+        return "cloud"
+
+    async def begin(self) -> str:
+        """Cuts all, connects all, kills one of the two."""
+        cables = [tablet.cable for tablet in self.world.tablets if not tablet.cable.cut]
+        for cable in cables:
+            cable.sever("up", "down")
+        await asyncio.sleep(self.random.uniform(1.0, 3.0))
+        for cable in cables:
+            cable.mend("up", "down")
+        await asyncio.sleep(self.random.uniform(0.1, 1.2))
+        self._killed = self.random.choice(("cloud", "PostgreSQL"))
+        await (self.world.cloud if self._killed == "cloud" else self.world.postgres).kill()
+        return f"kill -9 of {self._killed} while {len(cables)} tablets upload what has piled up"
 
     async def heal(self) -> None:
         """Starts it again."""
-        self.one.program.start()
-        await self.one.ready()
+        if self._killed == "PostgreSQL":
+            await self.world.start_postgres()
+        await self.world.start_cloud()
+
+
+class SecondCloud(Fault):
+    """Two processes of the cloud work on one database; one of them loses its power, and its tablets find the other."""
+
+    kind = "second-cloud"
+    excludes = frozenset({"kill-postgres", "pause-postgres", "terminate-backends", "restore", "restore-twice", "backup"})
+    seconds = (0.5, 2.5)
+    _loses_second = False
+
+    @property
+    def target(self) -> str:
+        """The cloud."""
+        return "cloud"
+
+    async def begin(self) -> str:
+        """Starts the second if need be, moves tablets, kills one process and moves its tablets to the other."""
+        world, second = self.world, self.world.second
+        if not second.program.is_running:
+            second.program.start()
+            await second.ready()
+        movable = [tablet for tablet in world.tablets if not tablet.cable.cut]
+        for tablet in self.random.sample(movable, len(movable) // 2):
+            tablet.switch()
+        await asyncio.sleep(self.random.uniform(0.5, 2.0))
+        self._loses_second = self.random.random() < 0.5
+        lost = second if self._loses_second else world
+        moved = [tablet for tablet in movable if tablet.cable.cloud is lost.place]
+        await (second.program if self._loses_second else world.cloud).kill()
+        for tablet in moved:
+            tablet.switch()
+        which = "second" if self._loses_second else "first"
+        return f"of two clouds on one database the {which} is killed, and {len(moved)} tablets go to the other"
+
+    async def heal(self) -> None:
+        """Starts it again."""
+        if self._loses_second:
+            self.world.second.program.start()
+            await self.world.second.ready()
+        else:
+            await self.world.start_cloud()

@@ -1,19 +1,9 @@
-"""What the judge looks at: rows of PostgreSQL and of the tablets' SQLite files, read with plain SQL and nothing of ours."""
+"""What the judge looks at: the rows of the cloud and of the tablets that matter, as plain values. reading.py fills them."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
-from contextlib import closing
 from dataclasses import dataclass, field
-from pathlib import Path
-
-import apsw
-import asyncpg
-
-from scripts.soaking.wire import Message, thousandths
-
-OPENING = "opening"
 
 
 @dataclass(frozen=True)
@@ -44,6 +34,20 @@ class Moved:
     quantity: int
     sale_id: str
     note: str
+    reason: str = ""
+    at: int = 0
+    """When, in microseconds since 1970: the same for everything one transaction did."""
+
+
+@dataclass(frozen=True)
+class Goods:
+    """A product, as either side has it."""
+
+    name: str
+    price: int
+    barcodes: tuple[str, ...]
+    is_active: bool
+    is_archived: bool = False
 
 
 @dataclass(frozen=True)
@@ -57,17 +61,81 @@ class Logged:
     on_hand: int | None = None
     """Of an inventory event."""
     outlet_id: str = ""
+    version: int = 0
+    goods: Goods | None = None
+    """Of an event of a product."""
+    at: int = 0
+    """As Moved.at, of inventory events."""
 
 
 @dataclass(frozen=True)
-class Goods:
-    """A product, as either side has it."""
+class Count:
+    """A count of a shelf in the cloud; thousandths."""
 
-    name: str
-    price: int
-    barcodes: tuple[str, ...]
-    is_active: bool
-    is_archived: bool = False
+    id: str
+    till_id: str
+    epoch: int
+    op_seq: int
+    outlet_id: str
+    product_id: str
+    counted: int
+    expected: int
+    difference: int
+    seen_seq: int
+    reasons: tuple[str, ...]
+    note: str
+    at: int
+    """As Moved.at."""
+
+
+@dataclass(frozen=True)
+class Conflict:
+    """A value of a till that lost and was kept."""
+
+    product_id: str
+    field: str
+    operation_id: str
+    theirs: str
+    """The value, as Act.value has it; of barcodes all, separated by spaces."""
+
+
+@dataclass(frozen=True)
+class Promise:
+    """A reservation in the cloud."""
+
+    id: str
+    outlet_id: str
+    external_id: str
+    status: str
+    quantities: dict[str, int]
+    """Thousandths by product."""
+    overdue: float
+    """Seconds since its time was over; negative before."""
+
+
+@dataclass(frozen=True)
+class Aside:
+    """An operation in quarantine."""
+
+    till_id: str
+    op_seq: int
+    reason: str
+    op_id: str = ""
+    epoch: int = 0
+
+
+@dataclass(frozen=True)
+class Edit:
+    """A change of a product that a till has in its outbox, or had in an earlier life."""
+
+    epoch: int
+    op_seq: int
+    op_id: str
+    product_id: str
+    field: str
+    value: str
+    base_version: int
+    acknowledged: bool
 
 
 @dataclass(frozen=True)
@@ -93,7 +161,12 @@ class Cloud:
     products: dict[str, Goods] = field(default_factory=dict)
     stores: dict[tuple[str, int], int] = field(default_factory=dict)
     """Watermark by till and life of its store."""
-    quarantined: list[tuple[str, int, str]] = field(default_factory=list)
+    quarantined: list[Aside] = field(default_factory=list)
+    counts: list[Count] = field(default_factory=list)
+    conflicts: list[Conflict] = field(default_factory=list)
+    promises: list[Promise] = field(default_factory=list)
+    newest: dict[str, int] = field(default_factory=dict)
+    """By lane, the last position that concerns tills."""
     answered: dict[str, int] = field(default_factory=dict)
     """How many rows each idempotency key of REST has."""
 
@@ -117,109 +190,22 @@ class TabletFiles:
     levels: dict[str, Shelf] = field(default_factory=dict)
     deltas: list[tuple[int, str, int]] = field(default_factory=list)
     """Own changes of the stock: operation, product, thousandths."""
+    kinds: dict[int, str] = field(default_factory=dict)
+    """What each operation is."""
+    edits: list[Edit] = field(default_factory=list)
+    told_aside: dict[str, str] = field(default_factory=dict)
+    """Why the cloud put an operation aside, as the tablet was told, by op_id."""
+    past: dict[str, int] = field(default_factory=dict)
+    """Operations of earlier lives, and which life."""
 
 
-async def read_cloud(dsn: str, tenant_id: str) -> Cloud:
-    """Reads one moment of the cloud's database."""
-    connection = await asyncpg.connect(dsn, timeout=10)
-    try:
-        async with connection.transaction(isolation="repeatable_read", readonly=True):
-            return await _read(connection, tenant_id)
-    finally:
-        await connection.close()
+@dataclass
+class Outside:
+    """What a client of the link that is none of ours has seen."""
 
-
-async def _read(connection: asyncpg.Connection, tenant: str) -> Cloud:
-    cloud = Cloud()
-    ask = connection.fetch
-    query = "SELECT id, till_id, outlet_id, number, store_epoch, op_seq, total, body, sold_at, clock_state FROM sales"
-    for row in await ask(f"{query} WHERE tenant_id = $1", tenant):
-        body = Message(row["body"])
-        cloud.sales.append(
-            Sold(
-                id=row["id"],
-                till_id=row["till_id"],
-                outlet_id=row["outlet_id"],
-                number=row["number"],
-                epoch=row["store_epoch"],
-                op_seq=row["op_seq"],
-                total=row["total"],
-                note=body.text(24),
-                quantities=_quantities(Message(line) for line in body.many(10)),
-                sold_at=row["sold_at"].timestamp(),
-                clock_state=row["clock_state"],
-            )
-        )
-    query = "SELECT outlet_id, product_id, quantity, sale_id, note FROM movements WHERE tenant_id = $1"
-    cloud.movements = [Moved(*row) for row in await ask(query, tenant)]
-    query = "SELECT lane, seq, type, subject_id, body, outlet_id FROM events WHERE tenant_id = $1 ORDER BY lane, seq"
-    for row in await ask(query, tenant):
-        on_hand = thousandths(Message(row["body"]).text(3)) if row["type"] == "inventory.updated" else None
-        cloud.events.append(Logged(row["lane"], row["seq"], row["type"], row["subject_id"], on_hand, row["outlet_id"]))
-    query = "SELECT lane, epoch, last_seq, floor_seq FROM log_heads WHERE tenant_id = $1"
-    cloud.heads = {row[0]: (row[1], row[2], row[3]) for row in await ask(query, tenant)}
-    query = "SELECT outlet_id, product_id, on_hand, reserved, version FROM levels WHERE tenant_id = $1"
-    cloud.levels = {(row[0], row[1]): Shelf(row[2], row[3], row[4]) for row in await ask(query, tenant)}
-    query = "SELECT id, name, price, barcodes, active, deleted_at FROM products WHERE tenant_id = $1"
-    for row in await ask(query, tenant):
-        cloud.products[row[0]] = Goods(row[1], row[2], tuple(sorted(row[3])), row[4], row[5] is not None)
-    query = "SELECT till_id, store_epoch, op_watermark FROM till_stores WHERE tenant_id = $1"
-    cloud.stores = {(row[0], row[1]): row[2] for row in await ask(query, tenant)}
-    query = "SELECT till_id, op_seq, reason FROM quarantined_operations WHERE tenant_id = $1"
-    cloud.quarantined = [(row[0], row[1], row[2]) for row in await ask(query, tenant)]
-    query = "SELECT key, count(*) FROM idempotency_keys WHERE tenant_id = $1 GROUP BY key"
-    cloud.answered = {row[0]: row[1] for row in await ask(query, tenant)}
-    return cloud
-
-
-def _quantities(lines: Iterable[Message]) -> dict[str, int]:
-    found: dict[str, int] = {}
-    for line in lines:
-        product = line.text(2)
-        found[product] = found.get(product, 0) + thousandths(line.text(4))
-    return found
-
-
-def read_tablet(folder: Path, name: str, till_id: str, outlet_id: str) -> TabletFiles:
-    """Reads the files of a tablet whose daemon may be running.
-
-    Raises:
-        apsw.Error: a file cannot be read.
-    """
-    found = TabletFiles(name, till_id, outlet_id)
-    with closing(_open(folder / "store.db")) as store, store:
-        facts = {str(name): value for name, value in store.execute("SELECT name, value FROM facts")}
-        found.epoch, found.last_op_seq = int(str(facts.get("store_epoch", 0))), int(str(facts.get("last_op_seq", 0)))
-        for op_seq, op_id, acknowledged in store.execute("SELECT op_seq, op_id, acknowledged_at FROM operations"):
-            found.operations[op_seq] = (op_id, acknowledged is not None)
-        found.sales = {str(sale): str(number) for sale, number in store.execute("SELECT id, number FROM sales")}
-        found.deltas = [
-            (op_seq, product, delta)
-            for op_seq, product, delta in store.execute("SELECT op_seq, product_id, delta FROM pending_deltas")
-        ]
-    with closing(_open(folder / "replica.db")) as replica, replica:
-        for lane, epoch, seq, watermark in replica.execute("SELECT lane, epoch, seq, op_watermark FROM lanes"):
-            found.lanes[lane] = (epoch, seq, watermark)
-        for product_id, archived, body in replica.execute("SELECT id, archived, body FROM products"):
-            message = Message(body)
-            found.products[product_id] = Goods(
-                name=message.text(2),
-                price=Message(message.raw(7)).number(1),
-                barcodes=tuple(sorted(code.decode() for code in message.many(4))),
-                is_active=bool(message.number(11, 1)),
-                is_archived=bool(archived),
-            )
-        query = "SELECT product_id, body FROM levels WHERE outlet_id = ?"
-        for product_id, body in replica.execute(query, (outlet_id,)):
-            message = Message(body)
-            found.levels[product_id] = Shelf(thousandths(message.text(3)), thousandths(message.text(4)), message.number(6))
-    return found
-
-
-def _open(path: Path) -> apsw.Connection:
-    connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
-    connection.set_busy_timeout(5000)
-    return connection
+    files: TabletFiles
+    broken: list[str] = field(default_factory=list)
+    """What was against the contract."""
 
 
 def dump(value: object) -> str:

@@ -28,6 +28,11 @@ class Fault:
     tablet: Tablet | None = None
 
     @property
+    def is_private(self) -> bool:
+        """Whether it touches nothing but its tablet, so that others may begin at the same time."""
+        return False
+
+    @property
     def target(self) -> str:
         """What it happens to: nothing happens twice to the same thing at the same time."""
         return self.tablet.name if self.tablet is not None else self.kind
@@ -54,3 +59,12 @@ class OfTablet(Fault):
     def target(self) -> str:
         """The tablet."""
         return self.one.name
+
+
+class OfTabletAlone(OfTablet):
+    """Happens to one of the tablets, and touches nothing else."""
+
+    @property
+    def is_private(self) -> bool:
+        """Nothing but the tablet."""
+        return True

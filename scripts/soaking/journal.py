@@ -28,17 +28,51 @@ class Receipt:
 
 
 @dataclass
+class Act:
+    """Something else a till was asked to do: a shelf was counted, or a product changed."""
+
+    kind: str
+    """"count" or "edit"."""
+    tablet: str
+    till_id: str
+    key: str
+    """Of a count: its note. Nobody else uses it."""
+    product_id: str
+    field: str = ""
+    """Of an edit: "name", "price" or "barcodes"."""
+    value: str = ""
+    """What was counted, in thousandths, or the new value. Values of edits are never used twice."""
+    epoch: int = 0
+    """Of the outlet's lane as the till had it, before and after; 0 when it changed meanwhile."""
+    done: float = 0.0
+    """When it was acknowledged; 0 for not (yet)."""
+    refused: str = ""
+
+
+@dataclass(frozen=True)
+class Poison:
+    """An operation nobody can store, put into the outbox of a till from outside."""
+
+    tablet: str
+    till_id: str
+    op_id: str
+    kind: str
+
+
+@dataclass
 class Fact:
     """Something REST was asked to do."""
 
     kind: str
-    """"sale", "adjust", "price" or "product"."""
+    """"sale", "adjust", "price", "product", "archive", "reserve", "release" or "fulfil"."""
     key: str
     outlet_id: str = ""
     product_id: str = ""
     quantity: int = 0
     """Thousandths."""
     price: int = 0
+    about: str = ""
+    """The id of what was made or is meant, where that is no product."""
     began: float = 0.0
     done: float = 0.0
     """When it was acknowledged; 0 for not (yet)."""
@@ -46,6 +80,30 @@ class Fact:
     """Why REST said no."""
     is_void: bool = False
     """Acknowledged after the backup that took its place: it may be gone."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a tablet was seen to stand in its outlet's lane."""
+
+    tablet: str
+    till_id: str
+    life: int
+    epoch: int
+    seq: int
+    watermark: int
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A value a product once had, from an event that has left the log since."""
+
+    product_id: str
+    name: str
+    price: int
+    barcodes: tuple[str, ...]
+    at: float
+    """When it was noted; of the monotonic clock."""
 
 
 @dataclass
@@ -59,16 +117,27 @@ class Journal:
     strange: list[str] = field(default_factory=list)
     """What the driver saw that may never happen."""
     facts: list[Fact] = field(default_factory=list)
-    forked: set[str] = field(default_factory=set)
-    """Tills of which there have been two copies: their receipt numbers cannot be told apart."""
+    acts: list[Act] = field(default_factory=list)
+    poisons: list[Poison] = field(default_factory=list)
+    forked: dict[str, float] = field(default_factory=dict)
+    """Tills of which there have been two copies, and when: their receipt numbers cannot be told apart."""
+    history: list[Shown] = field(default_factory=list)
+    places: set[Place] = field(default_factory=set)
+    """Where tablets were seen to stand in between."""
     backup_at: float = 0.0
     """When the newest backup was begun."""
     restored_at: float = 0.0
     """When it last took the place of the database."""
 
+    def saw(self, tablet: str, till_id: str, life: int, place: tuple[int, int, int]) -> Place:
+        """A tablet was seen at a place."""
+        seen = Place(tablet, till_id, life, *place)
+        self.places.add(seen)
+        return seen
+
     def note(self, what: str, value: object) -> None:
         """Writes a line for those who look for the cause."""
-        shown: Any = asdict(value) if isinstance(value, Receipt | Fact) else value
+        shown: Any = asdict(value) if isinstance(value, Receipt | Fact | Act | Poison) else value
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"at": round(time.time(), 3), "what": what, "value": shown}) + "\n")
 
@@ -93,4 +162,5 @@ class Journal:
         for fact in self.facts:
             if fact.done >= self.backup_at:
                 fact.is_void = True
+        self.history = [shown for shown in self.history if shown.at < self.backup_at]
         self.note("restored", self.backup_at)

@@ -2,32 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
+from scripts.soaking.more_mutants import MORE
+from scripts.soaking.mutant import Change, Mutant, NotApplicable, plant
 
-
-class NotApplicable(Exception):
-    """The source is not what the mutant expects any more; the text says which place."""
-
-
-@dataclass(frozen=True)
-class Change:
-    """One replacement; `old` must be in the file exactly once."""
-
-    file: str
-    old: str
-    new: str
-
-
-@dataclass(frozen=True)
-class Mutant:
-    """A planted fault."""
-
-    name: str
-    sentence: str
-    changes: tuple[Change, ...]
-    faults: tuple[str, ...] = ()
-    """The mix it shows best with; all kinds when empty."""
+__all__ = ["ALL", "BY_NAME", "Change", "Mutant", "NotApplicable", "plant"]
 
 
 KILLS = ("kill-tablet", "kill-cloud", "kill-postgres", "terminate-backends")
@@ -312,19 +290,6 @@ ALL: tuple[Mutant, ...] = (
         ),
         ("pause-tablet", "kill-tablet"),
     ),
+    *MORE,
 )
 BY_NAME = {mutant.name: mutant for mutant in ALL}
-
-
-def plant(mutant: Mutant, source: Path) -> None:
-    """Changes a copy of the product.
-
-    Raises:
-        NotApplicable: a place is not there exactly once.
-    """
-    for change in mutant.changes:
-        path = source / change.file
-        text = path.read_text()
-        if text.count(change.old) != 1:
-            raise NotApplicable(f"Mutant {mutant.name}: its place is {text.count(change.old)} times in {change.file}, not once.")
-        path.write_text(text.replace(change.old, change.new))

@@ -123,6 +123,8 @@ class Cable:
     cloud: Namespace
     tablet: Namespace
     number: int
+    is_spare: bool = False
+    """The tablet has another one, which it uses at first."""
     cut: set[str] = field(default_factory=set)
     """Of "up" and "down"."""
 
@@ -140,7 +142,17 @@ class Cable:
         self.cloud.ip("link", "set", here, "up")
         self.tablet.ip("addr", "add", f"10.77.{self.number}.2/24", "dev", there)
         self.tablet.ip("link", "set", there, "up")
-        self.tablet.ip("route", "add", CLOUD, "via", f"10.77.{self.number}.1")
+        if not self.is_spare:
+            self.use()
+
+    def join(self, other: Cable) -> None:
+        """Either end can answer what the tablet says with the other's address: that a connection is not known there."""
+        for one, two in ((self, other), (other, self)):
+            one.cloud.ip("route", "add", f"10.77.{two.number}.2", "via", f"10.77.{one.number}.2")
+
+    def use(self) -> None:
+        """From now on the tablet finds the cloud at this cable's end."""
+        self.tablet.ip("route", "replace", CLOUD, "via", f"10.77.{self.number}.1")
 
     def sever(self, *directions: str) -> None:
         """From now on nothing passes in these directions: packets vanish, and no end is told."""
@@ -155,7 +167,7 @@ class Cable:
         """Everything passes again."""
         for direction in self.cut.intersection(directions):
             if direction == "up":
-                self.tablet.ip("route", "replace", CLOUD, "via", f"10.77.{self.number}.1")
+                self.use()
             else:
                 self.cloud.ip("route", "del", "blackhole", f"10.77.{self.number}.2")
             self.cut.discard(direction)

@@ -14,12 +14,15 @@ import apsw
 import asyncpg
 
 from scripts.soaking import judge
-from scripts.soaking.evidence import Cloud, TabletFiles, read_cloud, read_tablet
+from scripts.soaking.cashiers import Cashier
+from scripts.soaking.evidence import Cloud, TabletFiles
 from scripts.soaking.faults import Fault
-from scripts.soaking.judge import Finding
+from scripts.soaking.finding import Finding
+from scripts.soaking.offices import Office
 from scripts.soaking.plans import Plan
 from scripts.soaking.programs import NotReady
-from scripts.soaking.traffic import Cashier, Gate, Office
+from scripts.soaking.reading import read_cloud, read_lane, read_life, read_outside, read_tablet
+from scripts.soaking.traffic import Gate
 from scripts.soaking.world import World
 
 DRAIN_SECONDS = 5.0
@@ -30,7 +33,8 @@ STILL_SECONDS = 60.0
 """So long a cashier may need to get an answer once everything is healed."""
 MOST_CROWDED = 4.0
 _POLL_SECONDS = 0.1
-_CHUNK = 20_000
+_WATCH_SECONDS = 0.015
+_CHUNK = 200_000
 
 
 @dataclass
@@ -54,6 +58,8 @@ class Result:
     """The round in which something broke."""
     receipts: int = 0
     facts: int = 0
+    others: Counter[str] = field(default_factory=Counter)
+    """What else there was, by words."""
     kinds: Counter[str] = field(default_factory=Counter)
     seconds: float = 0.0
 
@@ -86,9 +92,10 @@ class Soak:
         self.world = world
         self.result = Result(seed)
         self._plan = plan
+        self._conflicts = 0
         self._say = say
         self._gate = Gate()
-        self._cashiers = [Cashier(world, tablet, seed * 31 + n, pace) for n, tablet in enumerate(world.tablets)]
+        self._cashiers = [Cashier(world, tablet, n, seed * 31 + n, pace) for n, tablet in enumerate(world.tablets, start=1)]
         self._office = Office(world, seed * 31 + 17, pace * 1.5)
 
     async def run(self, until: float, *, all_kinds: bool = False) -> Result:
@@ -115,32 +122,44 @@ class Soak:
                 worker.cancel()
             await asyncio.gather(*workers, return_exceptions=True)
             self.result.receipts = len(self.world.journal.receipts)
-            self.result.facts = sum(bool(fact.done) for fact in self.world.journal.facts)
+            journal = self.world.journal
+            self.result.facts = sum(bool(fact.done) for fact in journal.facts)
+            self.result.others["counts of shelves"] = sum(act.kind == "count" and bool(act.done) for act in journal.acts)
+            self.result.others["changes of products at tills"] = sum(
+                act.kind == "edit" and bool(act.done) for act in journal.acts
+            )
+            self.result.others["poisonous operations"] = len(journal.poisons)
+            self.result.others["conflicts kept"] = self._conflicts
             self.result.seconds = time.monotonic() - began
         return self.result
 
     async def _round(self) -> None:
         began = time.monotonic()
         faults = self._plan.next()
-        said = []
-        for fault in faults:
-            said.append(await fault.begin())
-            self.result.kinds[fault.kind] += 1
+        said = await self._begun(faults)
+        self.result.kinds.update(fault.kind for fault in faults)
         await asyncio.sleep(self._plan.seconds(faults))
-        await self._heal(faults)
-        healed = time.monotonic()
-        stood_still = await self._stand_still()
-        drained, crowd, waits = await self._drain(healed)
+        watching = asyncio.create_task(self._watch())
+        try:
+            await self._heal(faults)
+            healed = time.monotonic()
+            stood_still = await self._stand_still()
+            drained, crowd, waits = await self._drain(healed)
+        finally:
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
         limit = DRAIN_SECONDS * max(1.0, crowd)
-        cloud, tablets = await self._look()
-        found = judge.findings(self.world.journal, cloud, tablets)
+        found = await self._judged()
         if not stood_still:
             found.append(Finding("STUCK", f"A till or REST gave no answer within {STILL_SECONDS:.0f} s after healing."))
         if drained is None:
             found.append(Finding("STUCK", f"After {LATEST_SECONDS:.0f} s not everything had arrived.", "; ".join(waits)))
         elif drained > limit:
             sentence = f"It took {drained:.1f} s until everything had arrived; {limit:.1f} s are allowed."
-            found.append(Finding("SLOW", sentence, f"{DRAIN_SECONDS:.0f} s times {crowd:.2f} for what others do on this machine"))
+            evidence = (
+                f"{DRAIN_SECONDS:.0f} s times {crowd:.2f} for what others do on this machine; after that: {'; '.join(waits)}"
+            )
+            found.append(Finding("SLOW", sentence, evidence))
         self.result.findings = found
         took = drained if drained is not None else LATEST_SECONDS
         self.result.rounds.append(Round([fault.kind for fault in faults], healed - began, took, limit))
@@ -157,11 +176,23 @@ class Soak:
             self._gate.go()
             await asyncio.sleep(0.5)
 
+    async def _begun(self, faults: list[Fault]) -> list[str]:
+        """What is said of each. What happens to one tablet alone need not wait for others; the rest begins one by one."""
+        apart = [self._plan.packed and fault.is_private for fault in faults]
+        begins = [asyncio.create_task(fault.begin()) for fault, alone in zip(faults, apart, strict=True) if alone]
+        try:
+            said = {id(fault): await fault.begin() for fault, alone in zip(faults, apart, strict=True) if not alone}
+        finally:
+            words = iter(await asyncio.gather(*begins))
+        return [next(words) if alone else said[id(fault)] for fault, alone in zip(faults, apart, strict=True)]
+
     async def _heal(self, faults: list[Fault]) -> None:
         """Heals databases before clouds before tablets: what starts needs what it stands on."""
         order = {"postgres": 0, "terminate-backends": 0, "cloud": 1}
-        for fault in sorted(faults, key=lambda fault: order.get(fault.target, 2)):
-            await fault.heal()
+        for place in range(3):
+            for fault in faults:
+                if order.get(fault.target, 2) == place:
+                    await fault.heal()
 
     async def _stand_still(self) -> bool:
         try:
@@ -171,21 +202,47 @@ class Soak:
             return False
         return True
 
+    async def _watch(self) -> None:
+        """Looks closely where tablets stand while everything arrives: what is right at the end may be wrong in between."""
+        while True:
+            for one in self.world.tablets:
+                with suppress(apsw.Error):
+                    place = read_lane(one.folder, one.outlet_id)
+                    if place is not None:
+                        self.world.journal.saw(one.name, one.till_id, read_life(one.folder), place)
+            await asyncio.sleep(_WATCH_SECONDS)
+
     async def _drain(self, healed: float) -> tuple[float | None, float, list[str]]:
-        """Seconds from healing until everything has arrived (None for never), the crowding meanwhile, and what still waits."""
-        crowds = [load() for _ in range(5)]
-        waits = ["nothing could be read"]
+        """Seconds from healing until everything has arrived (None for never), the crowding meanwhile, and what waited then."""
+        crowds = [load() for _ in range(3)]
+        waits = late = ["nothing could be read"]
         while time.monotonic() - healed < LATEST_SECONDS:
             with suppress(OSError, asyncpg.PostgresError, TimeoutError, apsw.Error):
-                cloud, tablets = await self._look()
-                waits = judge.outstanding(cloud, tablets)
+                waits = judge.outstanding(*await self._look(places_only=True))
                 if not waits:
-                    return time.monotonic() - healed, _middle(crowds), []
+                    return time.monotonic() - healed, _middle(crowds), late
+                if time.monotonic() - healed <= DRAIN_SECONDS * _middle(crowds):
+                    late = waits
             crowds.append(load())
             await asyncio.sleep(_POLL_SECONDS)
         return None, _middle(crowds), waits
 
-    async def _look(self) -> tuple[Cloud, list[TabletFiles]]:
+    async def _judged(self) -> list[Finding]:
+        """What the judge finds, of a moment in which everything has arrived: promises end by themselves at any time."""
+        outside = read_outside(self.world.outside_folder, self.world.facts["outlets"][0]["id"])
+        cloud, tablets = await self._look()
+        end = time.monotonic() + DRAIN_SECONDS
+        while judge.outstanding(cloud, tablets) and time.monotonic() < end:
+            await asyncio.sleep(_POLL_SECONDS)
+            outside = read_outside(self.world.outside_folder, self.world.facts["outlets"][0]["id"])
+            cloud, tablets = await self._look()
+        self._conflicts = max(self._conflicts, len(cloud.conflicts))
+        retired = [read_tablet(one.folder, one.name, one.till_id, one.outlet_id) for one in self.world.retired]
+        return judge.findings(self.world.journal, cloud, tablets, retired, outside)
+
+    async def _look(self, *, places_only: bool = False) -> tuple[Cloud, list[TabletFiles]]:
         # Tablets first: what the cloud has by then is at least what they know of.
-        tablets = [read_tablet(one.folder, one.name, one.till_id, one.outlet_id) for one in self.world.tablets]
-        return await read_cloud(self.world.dsn, self.world.facts["tenant_id"]), tablets
+        tablets = [
+            read_tablet(one.folder, one.name, one.till_id, one.outlet_id, places_only=places_only) for one in self.world.tablets
+        ]
+        return await read_cloud(self.world.dsn, self.world.facts["tenant_id"], places_only=places_only), tablets

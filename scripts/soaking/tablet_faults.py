@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
-from contextlib import suppress
 from typing import ClassVar
 
-import aiohttp
-import asyncpg
-
-from scripts.soaking.evidence import read_tablet
-from scripts.soaking.faults import OfTablet
+from scripts.soaking.faults import OfTabletAlone
 
 FILLER = "filler.bin"
 
 
-class KillTablet(OfTablet):
+class KillTablet(OfTabletAlone):
     """A tablet loses its power."""
 
     kind = "kill-tablet"
@@ -32,7 +27,7 @@ class KillTablet(OfTablet):
         await self.one.ready()
 
 
-class PauseTablet(OfTablet):
+class PauseTablet(OfTabletAlone):
     """A tablet stands still."""
 
     kind = "pause-tablet"
@@ -48,7 +43,14 @@ class PauseTablet(OfTablet):
         await self.one.ready()
 
 
-class Cut(OfTablet):
+class StuckTablet(PauseTablet):
+    """A tablet stands still for longer than the cloud waits for confirmations; the others go on meanwhile."""
+
+    kind = "stuck-tablet"
+    seconds = (31.0, 36.0)
+
+
+class Cut(OfTabletAlone):
     """A tablet's network is gone, and nobody is told."""
 
     kind = "cut"
@@ -78,6 +80,13 @@ class CutDown(Cut):
     directions = ("down",)
 
 
+class SlowCut(Cut):
+    """Long enough for a queue to grow, too short for anybody to give the connection up."""
+
+    kind = "slow-cut"
+    seconds = (3.0, 10.0)
+
+
 class LongCut(Cut):
     """Long enough that every connection is given up."""
 
@@ -85,61 +94,7 @@ class LongCut(Cut):
     seconds = (11.0, 16.0)
 
 
-class Retention(OfTablet):
-    """A tablet is away while the log loses its oldest events, up to the very place where the tablet stands, give or take one."""
-
-    kind = "retention"
-    excludes = frozenset(
-        {"kill-postgres", "pause-postgres", "terminate-backends", "kill-cloud", "pause-cloud", "backup", "restore-unseen"}
-    )
-
-    async def begin(self) -> str:
-        """Cuts the tablet off, waits for news, and cuts the log."""
-        one = self.one
-        one.cable.sever("up", "down")
-        await one.program.kill()
-        # What changes in the merchant's lane is not changed again a moment later, as stock is: nothing hides what was missed.
-        lane = "tenant" if self.random.random() < 0.75 else one.outlet_id
-        place = read_tablet(one.folder, one.name, one.till_id, one.outlet_id).lanes.get(lane)
-        if place is None:
-            return f"{one.name} is cut, and has no copy that could be out of date"
-        beyond = self.random.choice((1, 2, 2, 3))
-        floor = place[1] + beyond
-        where = (self.world.facts["tenant_id"], lane)
-        connection = await asyncpg.connect(self.world.dsn, timeout=10)
-        try:
-            for number in range(60):
-                head = await connection.fetchval("SELECT last_seq FROM log_heads WHERE tenant_id = $1 AND lane = $2", *where)
-                if head is not None and head >= floor + 2:
-                    break
-                if lane == "tenant":
-                    draft = {"name": f"Barang musiman {floor} {number}", "price": {"amount": 7000}}
-                    with suppress(aiohttp.ClientError, TimeoutError, OSError):
-                        await self.world.rest("POST", "/api/v1/products", draft)
-                else:
-                    await asyncio.sleep(0.1)
-            else:
-                return f"{one.name} is cut, and nothing happened in lane {lane}"
-            async with connection.transaction():
-                query = "UPDATE log_heads SET floor_seq = greatest(floor_seq, $3) WHERE tenant_id = $1 AND lane = $2"
-                await connection.execute(query, *where, floor)
-                await connection.execute("DELETE FROM events WHERE tenant_id = $1 AND lane = $2 AND seq < $3", *where, floor)
-        finally:
-            await connection.close()
-        # A tablet is away for a month until this happens, and no cloud remembers in memory what it sent a month ago.
-        await self.world.cloud.kill()
-        self.world.cloud.start()
-        await self.world.cloud_ready()
-        return f"{one.name} is away at {place[1]} of lane {lane[:6]}, the log begins at {floor} now, and the cloud starts anew"
-
-    async def heal(self) -> None:
-        """Connects it again."""
-        self.one.cable.mend("up", "down")
-        self.one.program.start()
-        await self.one.ready()
-
-
-class DiskFull(OfTablet):
+class DiskFull(OfTabletAlone):
     """A tablet's disk is full."""
 
     kind = "disk-full"
@@ -164,6 +119,26 @@ class DiskFull(OfTablet):
         await self.one.ready()
 
 
+class DiskTrickle(DiskFull):
+    """A tablet's disk gets a little room again and again, so that it ends in the middle of whatever is being written."""
+
+    kind = "disk-trickle"
+
+    async def begin(self) -> str:
+        """Fills it, and gives a few pages back, some dozen times."""
+        handle = os.open(self.one.folder.parent / FILLER, os.O_WRONLY | os.O_CREAT)
+        try:
+            size = _grow(handle, 0, 4096)
+            for _ in range(30):
+                size = max(0, size - 4096 * self.random.choice((1, 2, 3, 5, 8, 13, 21)))
+                os.ftruncate(handle, size)
+                await asyncio.sleep(self.random.uniform(0.02, 0.15))
+                size = _grow(handle, size, 4096)
+        finally:
+            os.close(handle)
+        return f"the disk of {self.one.name} has a few pages free, and then none, 30 times"
+
+
 def _grow(handle: int, size: int, least: int) -> int:
     """Makes a file as large as the disk allows, in steps of at least so many bytes; its size."""
     step = 64 * 1024 * 1024
@@ -177,7 +152,7 @@ def _grow(handle: int, size: int, least: int) -> int:
     return size
 
 
-class ClockJump(OfTablet):
+class ClockJump(OfTabletAlone):
     """A tablet's wall clock is wrong by up to decades, sometimes with a restart in between, as with an empty clock battery."""
 
     kind = "clock-jump"
@@ -199,7 +174,29 @@ class ClockJump(OfTablet):
         self.one.shift_clock(0)
 
 
-class LoseReplica(OfTablet):
+class ClockSwing(OfTabletAlone):
+    """A tablet's wall clock jumps forth and back several times a second, while it uploads what a short cut has left waiting."""
+
+    kind = "clock-swing"
+    excludes = frozenset({"kill-cloud", "pause-cloud"})
+
+    async def begin(self) -> str:
+        """Cuts, connects, and swings."""
+        one = self.one
+        one.cable.sever("up", "down")
+        await asyncio.sleep(1.0)
+        one.cable.mend("up", "down")
+        for _ in range(20):
+            one.shift_clock(self.random.choice((-400 * 86400, -3600, -61, 0, 61, 3600, 400 * 86400)))
+            await asyncio.sleep(self.random.uniform(0.02, 0.2))
+        return f"the clock of {one.name} swings by up to 400 days while it uploads"
+
+    async def heal(self) -> None:
+        """Puts it right."""
+        self.one.shift_clock(0)
+
+
+class LoseReplica(OfTabletAlone):
     """A tablet's copy of the cloud's data is destroyed."""
 
     kind = "lose-replica"

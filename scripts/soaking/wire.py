@@ -1,4 +1,4 @@
-"""Reads the few fields the judge needs out of serialised messages, by their published numbers.
+"""Reads and writes the few fields the judge and the poisoner need of serialised messages, by their published numbers.
 
 Our own few lines on purpose: what the product encodes is not checked with what the product decodes with.
 """
@@ -74,6 +74,28 @@ class Message:
     def many(self, field: int) -> list[bytes]:
         """All values of a repeated field."""
         return [value for value in self._fields.get(field, []) if isinstance(value, bytes)]
+
+
+def written(*parts: tuple[int, int | bytes | str]) -> bytes:
+    """A message with these fields, by their numbers: whole numbers, texts, and messages as bytes."""
+    data = b""
+    for number, value in parts:
+        if isinstance(value, int):
+            data += _coded(number << 3 | _VARINT) + _coded(value)
+        else:
+            body = value.encode() if isinstance(value, str) else value
+            data += _coded(number << 3 | _BYTES) + _coded(len(body)) + body
+    return data
+
+
+def _coded(value: int) -> bytes:
+    value &= (1 << 64) - 1
+    data = bytearray()
+    while value >= 0x80:
+        data.append(value & 0x7F | 0x80)
+        value >>= 7
+    data.append(value)
+    return bytes(data)
 
 
 def thousandths(text: str) -> int:

@@ -23,6 +23,7 @@ from scripts.soaking.journal import Journal
 from scripts.soaking.namespaces import CLOUD, Cable, Namespace, mount_memory, unmount
 from scripts.soaking.programs import NotReady, Program, python
 
+ROOT = Path(__file__).resolve().parents[2]
 PRODUCT = ("cloud", "edge", "gateway_rest", "host", "kernel", "protos")
 REST_PORT, GRPC_PORT, TILL_PORT = 8080, 8081, 8091
 DISK_MEGABYTES = 128
@@ -35,7 +36,8 @@ _SEEDED = 8
 def copy_product(checkout: Path, to: Path) -> Path:
     """Copies the product's source, so that a soak is not disturbed by edits, and mutants disturb nobody."""
     for name in PRODUCT:
-        shutil.copytree(checkout / name, to / name, ignore=shutil.ignore_patterns("__pycache__"))
+        # With what Python has compiled, where it has: times are kept, so that holds, and a mutant's files are compiled anew.
+        shutil.copytree(checkout / name, to / name)
     return to
 
 
@@ -52,6 +54,14 @@ class Tablet:
     cable: Cable
     http: aiohttp.ClientSession
     clock: Path
+    spare: Cable | None = None
+    """Leads to the other process of the cloud."""
+
+    def switch(self) -> None:
+        """Finds the other process of the cloud from now on; connections to the one before lead nowhere."""
+        assert self.spare is not None
+        self.cable, self.spare = self.spare, self.cable
+        self.cable.use()
 
     async def call(self, method: str, path: str, body: object = None, **headers: str) -> tuple[int, Any]:
         """Status and answer of its local API.
@@ -78,6 +88,23 @@ class Tablet:
 
 
 @dataclass
+class Second:
+    """Another process of the cloud on the same database, at the same address in another network. Started when it is needed."""
+
+    program: Program
+    place: Namespace
+    http: aiohttp.ClientSession
+
+    async def ready(self) -> None:
+        """Waits until it answers."""
+        await _until("the second cloud answers", self.program, self._answers)
+
+    async def _answers(self) -> bool:
+        async with self.http.get(f"http://{CLOUD}:{REST_PORT}/healthz") as answer:
+            return answer.status == 200
+
+
+@dataclass
 class World:
     """Everything that runs."""
 
@@ -89,10 +116,30 @@ class World:
     dsn: str
     place: Namespace
     http: aiohttp.ClientSession
+    second: Second
+    outside: Program
+    """A client of the link that is none of ours."""
     tablets: list[Tablet] = field(default_factory=list)
     facts: dict[str, Any] = field(default_factory=dict)
     products: list[str] = field(default_factory=list)
-    """Those that are there from the beginning and are never archived."""
+    """Those that are there from the beginning."""
+    extra: list[str] = field(default_factory=list)
+    """Products that come and go."""
+    flooding: list[str] = field(default_factory=list)
+    """Products of which large amounts are received."""
+    codes: dict[str, list[str]] = field(default_factory=dict)
+    """Barcodes that tills have given to products."""
+    copying: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held while the database's files are copied, in either direction."""
+    copies: int = 0
+    """How many second tablets there have been."""
+    retired: list[Tablet] = field(default_factory=list)
+    """Second tablets that have done their work: their files are still looked at."""
+
+    @property
+    def outside_folder(self) -> Path:
+        """Where the outside client writes what it holds and what was broken."""
+        return self.folder / "outside"
 
     @property
     def database_folder(self) -> Path:
@@ -102,7 +149,7 @@ class World:
     @property
     def programs(self) -> list[Program]:
         """All of them."""
-        return [self.postgres, self.cloud, *(tablet.program for tablet in self.tablets)]
+        return [self.postgres, self.cloud, self.second.program, self.outside, *(tablet.program for tablet in self.tablets)]
 
     async def rest(self, method: str, path: str, body: object = None, **headers: str) -> tuple[int, Any]:
         """Status and answer of the cloud's REST API.
@@ -137,6 +184,12 @@ class World:
                 raise NotReady(f"PostgreSQL does not start: {self.postgres.words()}")
             await asyncio.sleep(0.05)
 
+    async def start_cloud(self) -> None:
+        """Starts the cloud, unless something else has in the meantime, and waits until it answers."""
+        if not self.cloud.is_running:
+            self.cloud.start()
+        await self.cloud_ready()
+
     async def cloud_ready(self) -> None:
         """Waits until the cloud answers."""
         await _until("the cloud answers", self.cloud, self._cloud_answers)
@@ -144,22 +197,35 @@ class World:
     async def _cloud_answers(self) -> bool:
         return (await self.rest("GET", "/healthz"))[0] == 200
 
+    async def restart_clouds(self) -> None:
+        """Kills and starts whatever of the cloud runs, so that nothing is known from memory."""
+        running = [program for program in (self.cloud, self.second.program) if program.is_running]
+        for program in running:
+            await program.kill()
+        for program in running:
+            program.start()
+        await self.cloud_ready()
+        if self.second.program in running:
+            await self.second.ready()
+
     async def backup(self) -> None:
         """Copies the database's files while it is stopped."""
-        await self.postgres.stop(signal.SIGINT)
-        self.journal.backup_at = time.monotonic()
-        await asyncio.to_thread(_copy, self.database_folder, self.folder / "backup")
-        await self.start_postgres()
+        async with self.copying:
+            await self.postgres.stop(signal.SIGINT)
+            self.journal.backup_at = time.monotonic()
+            await asyncio.to_thread(copy_folder, self.database_folder, self.folder / "backup")
+            await self.start_postgres()
 
     async def restore(self) -> None:
         """Puts the last copy in the place of the database."""
-        await self.postgres.stop(signal.SIGINT)
-        await asyncio.to_thread(_copy, self.folder / "backup", self.database_folder)
-        self.journal.restored()
-        await self.start_postgres()
+        async with self.copying:
+            await self.postgres.stop(signal.SIGINT)
+            await asyncio.to_thread(copy_folder, self.folder / "backup", self.database_folder)
+            self.journal.restored()
+            await self.start_postgres()
 
 
-def _copy(of: Path, to: Path) -> None:
+def copy_folder(of: Path, to: Path) -> None:
     """Makes `to` a copy, with owners and rights: PostgreSQL insists on them."""
     shutil.rmtree(to, ignore_errors=True)
     subprocess.run(["cp", "-a", str(of), str(to)], check=True)
@@ -177,7 +243,8 @@ async def _until(what: str, program: Program, found: Any) -> None:
     raise NotReady(f"Waited in vain until {what}: {program.words()}")
 
 
-def _session(place: Namespace) -> aiohttp.ClientSession:
+def session(place: Namespace) -> aiohttp.ClientSession:
+    """A client inside of a namespace."""
     connector = aiohttp.TCPConnector(socket_factory=place.socket, force_close=True, use_dns_cache=False)
     return aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=6))
 
@@ -197,6 +264,7 @@ async def built(folder: Path, source: Path) -> AsyncIterator[World]:
         "PYTHONUNBUFFERED": "1",
         "GIPOS_DATABASE_URL": EmbeddedPostgres(folder / "postgres").url,
         "GIPOS_DATA_DIR": str(folder / "cloud"),
+        "GIPOS_LOG_LEAST": "1",
     }
     dsn = environment["GIPOS_DATABASE_URL"]
     postgres = Program(
@@ -207,11 +275,21 @@ async def built(folder: Path, source: Path) -> AsyncIterator[World]:
     serve = python("host", "--host", CLOUD, "--port", str(REST_PORT), "--grpc-port", str(GRPC_PORT))
     cloud = Program("cloud", serve, logs / "cloud.log", environment, place)
     journal = Journal(folder / "journal.jsonl")
-    world = World(folder, source, journal, postgres, cloud, dsn, place, _session(place))
+    away = Namespace("cloud-2")
+    away.ip("addr", "add", f"{CLOUD}/32", "dev", "lo")
+    own = {**environment, "GIPOS_DATA_DIR": str(folder / "cloud-2")}
+    second = Second(Program("second cloud", serve, logs / "cloud-2.log", own, away), away, session(away))
+    apart = {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+    probe = python("scripts.soaking.probe", str(folder / "outside"))
+    outside = Program("outside client", probe, logs / "outside.log", apart, place)
+    world = World(folder, source, journal, postgres, cloud, dsn, place, session(place), second, outside)
     try:
         await world.start_postgres()
         await _step(world, python("cloud", "demo", "--state", str(folder / "demo.json")))
         world.facts = json.loads((folder / "demo.json").read_text())
+        # One key for every process on one database.
+        (folder / "cloud-2").mkdir(exist_ok=True)
+        shutil.copy2(folder / "cloud" / "secret.key", folder / "cloud-2" / "secret.key")
         cloud.start()
         await world.cloud_ready()
         await _make_tablets(world, environment)
@@ -228,7 +306,9 @@ async def built(folder: Path, source: Path) -> AsyncIterator[World]:
             tablet.namespace.close()
             unmount(tablet.folder.parent)
         await world.http.close()
+        await second.http.close()
         place.close()
+        away.close()
 
 
 async def _knows(tablet: Tablet) -> bool:
@@ -250,6 +330,7 @@ async def _make_tablets(world: World, environment: dict[str, str]) -> None:
     first, second = (outlet["id"] for outlet in world.facts["outlets"])
     tills = {till["outlet_id"]: till for till in world.facts["tills"]}
     plain = [till for till in world.facts["tills"] if till["outlet_id"] == first]
+    pairings = []
     wanted: list[tuple[str, str, dict[str, str]]] = [(first, till["token"], {}) for till in plain]
     wanted += [(second, "", {"replaces": tills[second]["id"]}), (second, "", {"name": "Kasa 2"})]
     for number, (outlet_id, token, draft) in enumerate(wanted, start=1):
@@ -271,19 +352,31 @@ async def _make_tablets(world: World, environment: dict[str, str]) -> None:
         run += ["--cloud", f"{CLOUD}:{GRPC_PORT}"] if token else []
         log = world.folder / "logs" / f"{name}.log"
         program = Program(name, python("edge", *run), log, own, space)
-        tablet = Tablet(name, "", outlet_id, folder / "till", program, space, cable, _session(space), clock)
+        tablet = Tablet(name, "", outlet_id, folder / "till", program, space, cable, session(space), clock)
+        tablet.spare = Cable(world.second.place, space, number + 100, is_spare=True)
+        cable.join(tablet.spare)
         world.tablets.append(tablet)
-        if not token:
-            made = await world.must("POST", "/api/v1/pairing-codes", {"outlet_id": outlet_id, **draft})
-            pair = python("edge", "enroll", "--qr", made["qr_text"], "--data", str(folder / "till"))
-            enrol = Program(f"pairing of {name}", pair, log, own, space)
-            enrol.start()
-            if await enrol.finished():
-                raise NotReady(f"The pairing of {name} failed: {enrol.words()}")
-        program.start()
+        if token:
+            program.start()
+        else:
+            pairings.append(_pair(world, {"outlet_id": outlet_id, **draft}, program, folder / "till"))
+    pairings.append(_pair(world, {"outlet_id": first, "name": "Luar"}, world.outside, world.outside_folder))
+    await asyncio.gather(*pairings)
     for tablet in world.tablets:
         await tablet.ready()
         await _until(f"{tablet.name} is online", tablet.program, lambda tablet=tablet: _named(tablet))
+
+
+async def _pair(world: World, draft: dict[str, str], program: Program, folder: Path) -> None:
+    """Makes a folder that of a till, as a shop does: with a code from the cloud, at the tablet. Then starts what works in it."""
+    made = await world.must("POST", "/api/v1/pairing-codes", draft)
+    command = python("edge", "enroll", "--qr", made["qr_text"], "--data", str(folder))
+    paths = {"PYTHONPATH": world.cloud.environment["PYTHONPATH"]}
+    enrol = Program(f"pairing of {program.name}", command, program.log, paths, program.namespace)
+    enrol.start()
+    if await enrol.finished():
+        raise NotReady(f"The {enrol.name} failed: {enrol.words()}")
+    program.start()
 
 
 async def _named(tablet: Tablet) -> bool:

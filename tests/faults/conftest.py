@@ -7,8 +7,22 @@ from pathlib import Path
 
 import pytest
 
-from scripts.soaking.evidence import Cloud, Goods, Logged, Moved, Shelf, Sold, TabletFiles
-from scripts.soaking.journal import Fact, Journal, Receipt
+from scripts.soaking.evidence import (
+    Aside,
+    Cloud,
+    Conflict,
+    Count,
+    Edit,
+    Goods,
+    Logged,
+    Moved,
+    Outside,
+    Promise,
+    Shelf,
+    Sold,
+    TabletFiles,
+)
+from scripts.soaking.journal import Act, Fact, Journal, Place, Poison, Receipt
 
 OUTLET, TILL, TEA = "out_1", "dev_1", "prd_1"
 
@@ -20,6 +34,7 @@ class Case:
     journal: Journal
     cloud: Cloud
     tablet: TabletFiles
+    outside: Outside
 
 
 def _sold(number: int) -> Sold:
@@ -74,17 +89,67 @@ def case(tmp_path: Path) -> Case:
         seq = len(cloud.events) + 1
         cloud.events.append(Logged(OUTLET, seq, "sale.created", sale.id))
         cloud.events.append(Logged(OUTLET, seq + 1, "inventory.updated", TEA, on_hand, OUTLET))
-    cloud.heads = {OUTLET: (1, len(cloud.events), 1), "tenant": (1, 0, 1)}
-    cloud.levels[OUTLET, TEA] = Shelf(on_hand, 0, 6)
-    cloud.products[TEA] = Goods("Teh", 2500, ("B1",), is_active=True)
-    cloud.stores[TILL, 7] = 3
+    _count(journal, cloud, tablet, on_hand)
+    _promise(journal, cloud)
+    cloud.heads = {OUTLET: (1, len(cloud.events), 1), "tenant": (1, 3, 1)}
+    cloud.levels[OUTLET, TEA] = Shelf(90_000, 4000, 9)
+    cloud.newest = {OUTLET: len([one for one in cloud.events if one.lane == OUTLET]), "tenant": 3}
+    cloud.stores[TILL, 7] = 7
     cloud.answered = {"office-sale-1": 1, "office-adjust-1": 1, "office-price-1": 1}
-    journal.facts = [
+    journal.facts[:0] = [
         Fact("adjust", "office-adjust-1", OUTLET, TEA, 100_000, began=1, done=2),
         Fact("sale", "office-sale-1", OUTLET, TEA, 2000, began=3, done=4),
         Fact("price", "office-price-1", product_id=TEA, price=2500, began=5, done=6),
     ]
-    tablet.lanes = {OUTLET: (1, len(cloud.events), 3), "tenant": (1, 0, 0)}
-    tablet.products[TEA] = Goods("Teh", 2500, ("B1",), is_active=True)
-    tablet.levels[TEA] = Shelf(on_hand, 0, 6)
-    return Case(journal, cloud, tablet)
+    tablet.lanes = {OUTLET: (*cloud.heads[OUTLET][:2], 7), "tenant": (1, 3, 0)}
+    _edit(journal, cloud, tablet)
+    tablet.products[TEA] = cloud.products[TEA]
+    tablet.levels[TEA] = cloud.levels[OUTLET, TEA]
+    journal.poisons.append(Poison("tablet-1", TILL, "opx_5", "a sale without lines"))
+    tablet.operations[5], tablet.told_aside["opx_5"] = ("opx_5", True), "NOT_UNDERSTOOD"
+    cloud.quarantined.append(Aside(TILL, 5, "NOT_UNDERSTOOD", "opx_5", 7))
+    tablet.last_op_seq = 7
+    outside = TabletFiles("outside", "", OUTLET, lanes=dict(tablet.lanes), products=dict(tablet.products))
+    outside.levels, outside.lanes[OUTLET] = dict(tablet.levels), (*cloud.heads[OUTLET][:2], 0)
+    return Case(journal, cloud, tablet, Outside(outside))
+
+
+def _count(journal: Journal, cloud: Cloud, tablet: TabletFiles, on_hand: int) -> None:
+    """The tablet had seen position 5, where there were 96, had sold 2 more since, and counted 93: one is missing."""
+    count = Count("opc_4", TILL, 7, 4, OUTLET, TEA, 93_000, 94_000, -1000, 5, (), "count-1", 77)
+    cloud.counts.append(count)
+    cloud.movements.append(Moved(OUTLET, TEA, -1000, "", "count-1", "count", 77))
+    cloud.events.append(Logged(OUTLET, 10, "inventory.updated", TEA, on_hand - 1000, OUTLET, 7, at=77))
+    tablet.operations[4] = ("opc_4", True)
+    tablet.deltas.append((4, TEA, -1000))
+    journal.acts.append(Act("count", "tablet-1", TILL, "count-1", TEA, value="93000", epoch=1, done=7))
+    journal.places.add(Place("tablet-1", TILL, 7, 1, 3, 1))
+
+
+def _promise(journal: Journal, cloud: Cloud) -> None:
+    """One order is open, one was handed over."""
+    cloud.promises = [
+        Promise("rsv_1", OUTLET, "order-1", "open", {TEA: 4000}, -600),
+        Promise("rsv_2", OUTLET, "order-2", "fulfilled", {TEA: 1000}, -600),
+    ]
+    cloud.movements.append(Moved(OUTLET, TEA, -1000, "", "order-2", "order", 78))
+    cloud.events.append(Logged(OUTLET, 11, "inventory.updated", TEA, 90_000, OUTLET, 8, at=78))
+    cloud.events.append(Logged(OUTLET, 12, "inventory.updated", TEA, 90_000, OUTLET, 9, at=79))
+    journal.facts += [
+        Fact("reserve", "k1", OUTLET, about="order-1", began=7, done=8),
+        Fact("reserve", "k2", OUTLET, about="order-2", began=7, done=8),
+        Fact("fulfil", "k3", OUTLET, about="order-2", began=7, done=8),
+    ]
+
+
+def _edit(journal: Journal, cloud: Cloud, tablet: TabletFiles) -> None:
+    """The office priced at 2500, a till that had seen that at 3000; another change of the till came too late and is kept."""
+    for version, price in ((1, 2000), (2, 2500), (3, 3000)):
+        goods = Goods("Teh", price, ("B1",), is_active=True)
+        cloud.events.append(Logged("tenant", version, "product.updated", TEA, None, "", version, goods))
+    cloud.products[TEA] = goods
+    for op_seq, name, value, base in ((6, "price", "3000", 2), (7, "name", "Teh manis", 1)):
+        tablet.edits.append(Edit(7, op_seq, f"ope_{op_seq}", TEA, name, value, base, acknowledged=True))
+        tablet.operations[op_seq] = (f"ope_{op_seq}", True)
+        journal.acts.append(Act("edit", "tablet-1", TILL, value, TEA, name, value, done=8))
+    cloud.conflicts.append(Conflict(TEA, "name", "ope_7", "Teh manis"))

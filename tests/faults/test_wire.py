@@ -7,7 +7,7 @@ import pytest
 from gipos.v1.catalog_pb2 import Product
 from gipos.v1.inventory_pb2 import Level
 from gipos.v1.sales_pb2 import Sale
-from scripts.soaking.wire import Message, thousandths
+from scripts.soaking.wire import Message, thousandths, written
 
 
 def test_the_fields_the_judge_reads_are_where_the_contract_says() -> None:
@@ -23,6 +23,13 @@ def test_the_fields_the_judge_reads_are_where_the_contract_says() -> None:
     sale.lines.add(product_id="prd_1", quantity="3")
     read = Message(sale.SerializeToString())
     assert (read.text(24), Message(read.many(10)[0]).text(2), Message(read.many(10)[0]).text(4)) == ("mark", "prd_1", "3")
+
+
+def test_what_the_judge_writes_is_what_the_contract_reads() -> None:
+    line = written((2, "prd_1"), (4, "3"))
+    sale = Sale.FromString(written((1, "sal_1"), (10, line), (19, written((1, -5))), (14, 1)))
+    assert (sale.id, sale.lines[0].product_id, sale.lines[0].quantity) == ("sal_1", "prd_1", "3")
+    assert (sale.total.amount, sale.prices_include_tax) == (-5, True)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,180 @@
+"""What makes a tablet's copies worthless while it is away: the log loses its oldest events, or is another one altogether."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import suppress
+
+import aiohttp
+import asyncpg
+
+from scripts.soaking.faults import OfTablet
+from scripts.soaking.journal import Shown
+from scripts.soaking.reading import goods, read_lane
+from scripts.soaking.traffic import NO_ANSWER
+from scripts.soaking.wire import Message
+
+GOODS = 450
+FLOOD = 2_300
+"""Positions: a frame covers 2000 at most."""
+
+_HEAD = "SELECT last_seq FROM log_heads WHERE tenant_id = $1 AND lane = $2"
+_FLOOR = "SELECT floor_seq FROM log_heads WHERE tenant_id = $1 AND lane = $2"
+
+
+class Retention(OfTablet):
+    """A tablet is away while the log loses its oldest events, up to the very place where the tablet stands, give or take one."""
+
+    kind = "retention"
+    excludes = frozenset(
+        {
+            *("kill-postgres", "pause-postgres", "terminate-backends", "kill-cloud", "pause-cloud", "second-cloud"),
+            *("backlog-kill", "backup", "restore-unseen"),
+        }
+    )
+
+    async def begin(self) -> str:
+        """Cuts the tablet off, waits for news, and lets a month pass for the oldest events."""
+        one = self.one
+        one.cable.sever("up", "down")
+        await one.program.kill()
+        # What changes in the merchant's lane is not changed again a moment later, as stock is: nothing hides what was missed.
+        lane = "tenant" if self.random.random() < 0.75 else one.outlet_id
+        place = read_lane(one.folder, lane)
+        if place is None:
+            return f"{one.name} is cut, and has no copy that could be out of date"
+        floor = place[1] + self.random.choice((1, 2, 2, 3))
+        where = (self.world.facts["tenant_id"], lane)
+        connection = await asyncpg.connect(self.world.dsn, timeout=10)
+        try:
+            if not await self._news(connection, where, floor):
+                return f"{one.name} is cut, and nothing happened in lane {lane}"
+            await self._age(connection, where, floor)
+            # A tablet is away for a month until this happens, and no cloud remembers in memory what it sent a month ago. What a
+            # cloud does first when it starts is to look after the log.
+            await self.world.restart_clouds()
+            for _ in range(200):
+                if await connection.fetchval(_FLOOR, *where) >= floor:
+                    break
+                await asyncio.sleep(0.05)
+            else:
+                self.world.journal.wonder(f"The cloud does not take old events out of its log: lane {lane}, position {floor}.")
+        finally:
+            await connection.close()
+        return f"{one.name} is away at {place[1]} of lane {lane[:6]}, the log begins at {floor} now, and the cloud starts anew"
+
+    async def _news(self, connection: asyncpg.Connection, where: tuple[str, str], floor: int) -> bool:
+        """Waits until the log has gone on."""
+        for number in range(60):
+            head = await connection.fetchval(_HEAD, *where)
+            if head is not None and head >= floor + 2:
+                return True
+            if where[1] == "tenant":
+                draft = {"name": f"Barang musiman {floor} {number}", "price": {"amount": 7000}}
+                with suppress(aiohttp.ClientError, TimeoutError, OSError):
+                    await self.world.rest("POST", "/api/v1/products", draft)
+            else:
+                await asyncio.sleep(0.1)
+        return False
+
+    async def _age(self, connection: asyncpg.Connection, where: tuple[str, str], floor: int) -> None:
+        """Makes everything below the floor two months old, and notes what the judge will miss of it."""
+        query = "SELECT subject_id, body FROM events WHERE tenant_id = $1 AND lane = $2 AND seq < $3 AND type LIKE 'product.%'"
+        for product_id, body in await connection.fetch(query, *where, floor):
+            made = goods(Message(body), is_archived=False)
+            self.world.journal.history.append(Shown(product_id, made.name, made.price, made.barcodes, time.monotonic()))
+        query = "UPDATE events SET recorded_at = recorded_at - interval '60 days' WHERE tenant_id = $1 AND lane = $2 AND seq < $3"
+        await connection.execute(query, *where, floor)
+
+    async def heal(self) -> None:
+        """Connects it again."""
+        self.one.cable.mend("up", "down")
+        self.one.program.start()
+        await self.one.ready()
+
+
+class RestoreUnseen(OfTablet):
+    """A tablet is off while the cloud is restored, and comes back when the new log is already longer than the one it knew."""
+
+    kind = "restore-unseen"
+    excludes = frozenset(
+        {
+            *("kill-postgres", "pause-postgres", "terminate-backends", "retention", "restore", "restore-twice", "backup"),
+            *("kill-cloud", "pause-cloud", "backlog-kill", "second-cloud"),
+        }
+    )
+
+    async def begin(self) -> str:
+        """Backup, some trade, tablet off, restore, trade until the log has grown past the tablet's place."""
+        one, world = self.one, self.world
+        await world.backup()
+        await world.cloud_ready()
+        await asyncio.sleep(1.5)
+        await one.program.kill()
+        place = read_lane(one.folder, one.outlet_id) or (0, 0, 0)
+        await world.restore()
+        await world.cloud_ready()
+        connection = await asyncpg.connect(world.dsn, timeout=10)
+        try:
+            for _ in range(150):
+                head = await connection.fetchval(_HEAD, world.facts["tenant_id"], one.outlet_id)
+                if head > place[1]:
+                    break
+                await asyncio.sleep(0.1)
+        finally:
+            await connection.close()
+        return f"{one.name} is off at {place[1]} while the cloud is restored, and finds a log that has grown to {head} again"
+
+    async def heal(self) -> None:
+        """Starts it again."""
+        self.one.program.start()
+        await self.one.ready()
+
+
+class Flood(OfTablet):
+    """A tablet is away while more happens in its outlet than fits into a frame, and meets that while it uploads itself."""
+
+    kind = "flood"
+    excludes = frozenset(
+        {
+            *("kill-postgres", "pause-postgres", "terminate-backends", "kill-cloud", "pause-cloud", "second-cloud"),
+            *("backlog-kill", "backup", "restore", "restore-twice", "restore-unseen", "retention"),
+        }
+    )
+
+    async def begin(self) -> str:
+        """Cuts, and receives goods until the log has grown by more positions than a frame covers."""
+        one, world = self.one, self.world
+        one.cable.sever("up", "down")
+        drafts = [{"name": f"Barang banjir {number:03d}", "price": {"amount": 100}} for number in range(GOODS)]
+        with suppress(*NO_ANSWER):
+            if not world.flooding:
+                made = await world.must("POST", "/api/v1/products:batchCreate", {"products": drafts})
+                world.flooding += [result["product"]["id"] for result in made["results"]]
+        connection = await asyncpg.connect(world.dsn, timeout=10)
+        try:
+            where = (world.facts["tenant_id"], one.outlet_id)
+            before = now = await connection.fetchval(_HEAD, *where)
+            for number in range(2 * FLOOD // GOODS):
+                body = [
+                    {"product_id": product, "outlet_id": one.outlet_id, "quantity": "1", "reason": "received", "note": "flood"}
+                    for product in world.flooding
+                ]
+                key = f"flood-{number}-{self.random.randrange(1 << 40)}"
+                call = ("POST", "/api/v1/inventory:batchAdjust", {"adjustments": body})
+                with suppress(*NO_ANSWER):
+                    _, answer = await world.rest(*call, **{"Idempotency-Key": key})
+                    if isinstance(answer, dict) and answer.get("failed"):
+                        world.flooding.clear()  # a cloud that was restored since does not know them any more
+                        break
+                now = await connection.fetchval(_HEAD, *where)
+                if now - before > FLOOD:
+                    break
+        finally:
+            await connection.close()
+        return f"{one.name} is away while its lane grows by {now - before}"
+
+    async def heal(self) -> None:
+        """Connects it again."""
+        self.one.cable.mend("up", "down")
