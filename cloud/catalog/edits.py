@@ -14,11 +14,12 @@ import sqlalchemy as sa
 
 from cloud.catalog import conflicts, drafts, products
 from cloud.catalog.tables import product_barcodes
+from cloud.platform import log
 from cloud.platform.database import Transaction
 from gipos.edge.v1.link_pb2 import ProductEdited
 from gipos.v1.catalog_pb2 import ConflictReason, Product
 from kernel.errors import Invalid, NotFound, Violation
-from kernel.event_types import PRODUCT_CONFLICTED, PRODUCT_UPDATED
+from kernel.event_types import PRODUCT_CONFLICTED, PRODUCT_CREATED, PRODUCT_DELETED, PRODUCT_UPDATED
 from kernel.ids import new_id
 
 FIELDS = ("name", "barcodes", "category", "unit", "price", "tax_class", "image_url", "active")
@@ -33,6 +34,16 @@ _LOCK = sa.text("SELECT * FROM products WHERE tenant_id = :tenant_id AND id = :i
 _OWN = sa.text(
     """
     SELECT field, version FROM product_edits WHERE tenant_id = :tenant_id AND product_id = :product_id AND till_id = :till_id
+    """
+)
+# The first change of a product that a till with an undone log cannot have seen. Where the log no longer says, it may be any.
+_UNSEEN = sa.text(
+    """
+    SELECT CASE WHEN h.floor_seq > :upto + 1 THEN 1 ELSE (
+               SELECT min(e.version) FROM events e
+               WHERE e.tenant_id = h.tenant_id AND e.lane = h.lane AND e.seq > :upto AND e.subject_id = :product_id
+                 AND e.type = ANY(CAST(:types AS text[]))) END
+    FROM log_heads h WHERE h.tenant_id = :tenant_id AND h.lane = :lane
     """
 )
 _SIGN = sa.text(
@@ -66,7 +77,8 @@ async def propose(tx: Transaction, till_id: str, operation_id: str, edited: Prod
     else:
         changed = {name: changed_in(row.field_versions, row.version, name) for name in differing}
         mine = {each.field: each.version for each in await tx.run(_OWN, **place)}
-        untouched = [name for name, version in changed.items() if edited.base_version >= version or mine.get(name) == version]
+        base = await _base(tx, edited)
+        untouched = [name for name, version in changed.items() if base >= version or mine.get(name) == version]
         lost = {name: CHANGED for name in differing if name not in untouched and name != "barcodes"}
         result = await _merged(tx, row, proposed, untouched, lost, is_union="barcodes" not in untouched)
         if products.columns(result) != products.columns(current):
@@ -83,6 +95,28 @@ async def propose(tx: Transaction, till_id: str, operation_id: str, edited: Prod
     ]
     if any(kept):
         tx.publish(PRODUCT_CONFLICTED, current, subject_id=current.id, version=int(current.etag))
+
+
+async def _base(tx: Transaction, edited: ProductEdited) -> int:
+    """The last version of the product, as its history is now, that the till had seen.
+
+    After a restore from a backup versions are given out again, to other changes than those a till may have seen under them.
+    """
+    if not edited.base_epoch:
+        return edited.base_version
+    upto = await log.shared_upto(tx, tx.tenant_id, log.TENANT_LANE, edited.base_epoch)
+    if upto is None:
+        return edited.base_version
+    rows = await tx.run(
+        _UNSEEN,
+        tenant_id=tx.tenant_id,
+        lane=log.TENANT_LANE,
+        upto=upto,
+        product_id=edited.product.id,
+        types=[PRODUCT_CREATED.name, PRODUCT_UPDATED.name, PRODUCT_DELETED.name],
+    )
+    first_unseen = rows.scalar_one_or_none()
+    return edited.base_version if first_unseen is None else min(edited.base_version, first_unseen - 1)
 
 
 def changed_in(versions: Mapping[str, int], present: int, name: str) -> int:

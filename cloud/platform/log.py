@@ -98,6 +98,15 @@ _LATEST = sa.text(
     """
 )
 
+# Of a log that was undone later on, what came before the first restore that it did not see is the past of the present one.
+_SHARED = sa.text(
+    """
+    SELECT CASE WHEN h.epoch <> :epoch THEN coalesce((
+               SELECT min(r.last_seq) FROM log_restores r
+               WHERE r.tenant_id = h.tenant_id AND r.lane = h.lane AND r.epoch > :epoch), 0) END
+    FROM log_heads h WHERE h.tenant_id = :tenant_id AND h.lane = :lane
+    """
+)
 _HEADS = sa.text("SELECT lane, epoch, last_seq, floor_seq FROM log_heads WHERE tenant_id = :tenant_id")
 _ADD_LANE = sa.text("INSERT INTO log_heads (tenant_id, lane) VALUES (:tenant_id, :lane) ON CONFLICT DO NOTHING")
 
@@ -153,6 +162,13 @@ async def latest(
     """The last event of each subject within (after, upto], of these types, in order: all that a reader of states needs."""
     place = {"tenant_id": tenant_id, "lane": lane, "after": after, "upto": upto, "types": list(types)}
     return [LoggedEvent(*row) for row in await connection.execute(_LATEST, place)]
+
+
+async def shared_upto(tx: Runs, tenant_id: str, lane: str, epoch: int) -> int | None:
+    """Up to where a lane of this epoch is what the present one goes on from, 0 for nowhere; None when it is the present one."""
+    for (upto,) in await tx.run(_SHARED, tenant_id=tenant_id, lane=lane, epoch=epoch):
+        return None if upto is None else int(upto)
+    return None
 
 
 async def heads(connection: AsyncConnection, tenant_id: str) -> dict[str, Head]:

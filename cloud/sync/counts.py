@@ -13,6 +13,7 @@ import sqlalchemy as sa
 
 from cloud.inventory import movements
 from cloud.inventory.movements import Change
+from cloud.platform import log
 from cloud.platform.database import Announcing
 from cloud.sync.facts import Counted
 from kernel.event_types import INVENTORY_UPDATED
@@ -21,7 +22,9 @@ from kernel.ids import PATTERN, new_id
 BASE_UNKNOWN = "COUNT_BASE_UNKNOWN"
 """What the till saw is not known: the count was taken as the stock of this moment."""
 BASE_COMPACTED = "COUNT_BASE_COMPACTED"
-"""The log no longer reaches back to what the till saw: the oldest level it has was taken."""
+"""The log no longer reaches back to what the till saw: what it says it showed was taken, or else the oldest level there is."""
+BASE_RESTORED = "COUNT_BASE_RESTORED"
+"""What the till saw was undone by a restore from a backup: what it says it showed was taken, or else what was left of the log."""
 
 _HOLD = sa.text(
     """
@@ -75,17 +78,18 @@ _OWN = sa.text(
 _STORE = sa.text(
     """
     INSERT INTO stock_counts (tenant_id, id, till_id, store_epoch, op_seq, outlet_id, product_id, counted, expected, difference,
-                              seen_seq, review_reasons, note, counted_at, device_clock, clock_offset_ms, clock_uncertainty_ms,
-                              clock_state, created_at)
+                              seen_seq, seen_epoch, review_reasons, note, counted_at, device_clock, clock_offset_ms,
+                              clock_uncertainty_ms, clock_state, created_at)
     SELECT :tenant_id, c.id, :till_id, :epoch, c.op_seq, :lane, c.product_id, c.counted, c.expected, c.difference, c.seen_seq,
-           string_to_array(c.reasons, ' '), c.note, c.counted_at, c.device_clock, c.clock_offset, c.uncertainty, c.clock_state,
-           :now
+           c.seen_epoch, string_to_array(c.reasons, ' '), c.note, c.counted_at, c.device_clock, c.clock_offset, c.uncertainty,
+           c.clock_state, :now
     FROM unnest(CAST(:ids AS text[]), CAST(:op_seqs AS bigint[]), CAST(:product_ids AS text[]), CAST(:counted AS bigint[]),
-                CAST(:expected AS bigint[]), CAST(:differences AS bigint[]), CAST(:seen AS bigint[]), CAST(:reasons AS text[]),
+                CAST(:expected AS bigint[]), CAST(:differences AS bigint[]), CAST(:seen AS bigint[]),
+                CAST(:seen_epochs AS bigint[]), CAST(:reasons AS text[]),
                 CAST(:notes AS text[]), CAST(:counted_at AS timestamptz[]), CAST(:device_clocks AS timestamptz[]),
                 CAST(:offsets AS bigint[]), CAST(:uncertainties AS bigint[]), CAST(:clock_states AS smallint[]))
-         AS c (id, op_seq, product_id, counted, expected, difference, seen_seq, reasons, note, counted_at, device_clock,
-               clock_offset, uncertainty, clock_state)
+         AS c (id, op_seq, product_id, counted, expected, difference, seen_seq, seen_epoch, reasons, note, counted_at,
+               device_clock, clock_offset, uncertainty, clock_state)
     """
 )
 
@@ -97,7 +101,10 @@ class Taken:
     op_seq: int
     op_id: str
     seen_seq: int
+    seen_epoch: int
     fact: Counted
+    word: int | None = None
+    """What the till says it showed, where that is believed because the log does not tell."""
 
     @property
     def product_id(self) -> str:
@@ -152,7 +159,7 @@ async def _store(tx: Announcing, life: Life, taken: Sequence[Taken], held: Mappi
     now = await hold(tx, life.outlet_id, product_ids)  # with what this transaction has done so far
     known = {row[0] for row in await tx.run(_KNOWN, tenant_id=tx.tenant_id, ids=product_ids)}
     others = await _others(tx, life, taken, held)
-    expected = [now.get(each.product_id, 0) - others[each.product_id] for each in taken]
+    expected = [now.get(each.product_id, 0) - others[each.product_id] if each.word is None else each.word for each in taken]
     differences = [each.fact.quantity - there for each, there in zip(taken, expected, strict=True)]
     for each in taken:
         if each.product_id not in known:
@@ -172,6 +179,7 @@ async def _store(tx: Announcing, life: Life, taken: Sequence[Taken], held: Mappi
         expected=expected,
         differences=differences,
         seen=[each.seen_seq for each in taken],
+        seen_epochs=[each.seen_epoch for each in taken],
         reasons=[" ".join(fact.review_reasons) for fact in facts],
         notes=[fact.count.note for fact in facts],
         counted_at=[fact.counted_at for fact in facts],
@@ -199,15 +207,23 @@ async def _others(tx: Announcing, life: Life, taken: Sequence[Taken], held: Mapp
     ((floor, last),) = list(await tx.run(_HEAD, tenant_id=tx.tenant_id, lane=life.outlet_id)) or [(1, 0)]
     changed = {each.product_id: 0 for each in taken}
     by_base: dict[int, list[str]] = {}
+    undone: dict[int, int | None] = {0: None}
     for each in taken:
         seen = each.seen_seq
-        if seen <= 0 or seen > last:
+        if each.seen_epoch not in undone:
+            undone[each.seen_epoch] = await log.shared_upto(tx, tx.tenant_id, life.outlet_id, each.seen_epoch)
+        left = undone[each.seen_epoch]
+        if seen <= 0 or (left is None and seen > last):
             _mark(each, BASE_UNKNOWN)
             continue
+        if left is not None and seen > left:
+            _mark(each, BASE_RESTORED)
+            each.word, seen = each.fact.shown, left
         if seen < floor - 1:
             _mark(each, BASE_COMPACTED)
-            seen = floor - 1
-        by_base.setdefault(seen, []).append(each.product_id)
+            each.word, seen = each.fact.shown, floor - 1
+        if each.word is None:
+            by_base.setdefault(seen, []).append(each.product_id)
     for seen, product_ids in by_base.items():
         place = {"tenant_id": tx.tenant_id, "lane": life.outlet_id, "seen": seen, "product_ids": product_ids}
         bases = {row[0]: row[1] for row in await tx.run(_BASES, **place, type=INVENTORY_UPDATED.name)}

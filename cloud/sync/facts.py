@@ -73,6 +73,8 @@ class Counted:
     counted_at: datetime
     clock: Clock
     review_reasons: list[str] = field(default_factory=list)
+    shown: int | None = None
+    """What the till says that it showed, in thousandths."""
 
 
 @dataclass(slots=True)
@@ -290,7 +292,8 @@ def _counted(operation: Operation, now: datetime) -> Counted:
     if "\0" in count.note or len(count.note) > 2000:
         raise Trouble("COUNT_NOTE_WRONG")
     counted_at, clock, is_doubtful = _when(operation, None, now)
-    return Counted(count, quantity, counted_at, clock, ["CLOCK_SUSPECT"] if is_doubtful else [])
+    shown = _amounts([count.expected])[0] if count.expected else None
+    return Counted(count, quantity, counted_at, clock, ["CLOCK_SUSPECT"] if is_doubtful else [], shown)
 
 
 def _edited(operation: Operation, now: datetime) -> Edited:

@@ -19,12 +19,26 @@ logger = structlog.get_logger()
 # Milliseconds: an epoch that was never given out before, whatever the backup remembers of earlier restores.
 _NEXT = "greatest(epoch + 1, CAST(extract(epoch FROM clock_timestamp()) * 1000 AS bigint))"
 _LOCK = sa.text("SELECT lane, epoch FROM log_heads WHERE tenant_id = :tenant_id ORDER BY lane FOR UPDATE")
-_RAISE = sa.text(f"UPDATE log_heads SET epoch = {_NEXT} WHERE tenant_id = :tenant_id")  # noqa: S608 (a constant of ours)
+_NOTED = """
+    INSERT INTO log_restores (tenant_id, lane, epoch, last_seq, noticed_at)
+    SELECT tenant_id, lane, epoch, last_seq, now() FROM raised
+"""
+_RAISE = sa.text(
+    f"""
+    WITH raised AS (
+        UPDATE log_heads SET epoch = {_NEXT} WHERE tenant_id = :tenant_id RETURNING tenant_id, lane, epoch, last_seq
+    ) {_NOTED}
+    """  # noqa: S608 (constants of ours)
+)
 _RAISE_ALL = sa.text(
     f"""
-    WITH every AS (SELECT tenant_id, lane FROM log_heads ORDER BY tenant_id, lane FOR UPDATE)
-    UPDATE log_heads AS h SET epoch = {_NEXT} FROM every WHERE h.tenant_id = every.tenant_id AND h.lane = every.lane
-    """  # noqa: S608 (a constant of ours)
+    WITH every AS (
+        SELECT tenant_id, lane FROM log_heads ORDER BY tenant_id, lane FOR UPDATE
+    ), raised AS (
+        UPDATE log_heads AS h SET epoch = {_NEXT} FROM every WHERE h.tenant_id = every.tenant_id AND h.lane = every.lane
+        RETURNING h.tenant_id, h.lane, h.epoch, h.last_seq
+    ) {_NOTED}
+    """  # noqa: S608 (constants of ours)
 )
 # A recovery to a point in time begins a new timeline; a dump that is read in again, and a copy, are another database.
 _ORIGIN = sa.text(

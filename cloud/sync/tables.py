@@ -91,6 +91,7 @@ stock_counts = sa.Table(
     sa.Column("expected", sa.BigInteger, nullable=False),
     sa.Column("difference", sa.BigInteger, nullable=False),
     sa.Column("seen_seq", sa.BigInteger, nullable=False),
+    sa.Column("seen_epoch", sa.BigInteger, nullable=False, server_default="0"),
     sa.Column("review_reasons", ARRAY(sa.Text), nullable=False),
     sa.Column("note", sa.Text, nullable=False),
     sa.Column("counted_at", sa.TIMESTAMP(timezone=True), nullable=False),

@@ -60,9 +60,12 @@ async def edit(storage: Storage, product_id: str, request: EditRequest) -> Produ
     if product is None or product.HasField("delete_time"):
         raise NotFound(f"There is no product {product_id}.", product_id=product_id)
     edited = ProductEdited(product=_patch(product_id, request), base_version=version(product))
+    if (catalogue := places.get(lanes.TENANT_LANE)) is not None:
+        edited.base_epoch = catalogue.epoch
     edited.fields.extend(name for name in ("name", "price", "barcodes", "active") if getattr(request, name) is not None)
     place = places.get(identity.outlet.id) if identity is not None else None
     operation = Operation(op_id=ids.new_id("ope"), product_edited=edited, seen_seq=place.seq if place else 0)
+    operation.seen_epoch = place.epoch if place else 0
 
     def append(connection: apsw.Connection) -> None:
         reading = storage.clock.reading()

@@ -39,6 +39,7 @@ async def count(storage: Storage, request: CountRequest) -> ShownStock:
     operation = Operation(
         op_id=ids.new_id("opc"),
         seen_seq=place.seq if place else 0,
+        seen_epoch=place.epoch if place else 0,
         stock_counted=StockCounted(product_id=product.id, counted=quantities.text(request.counted), note=request.note),
     )
 
@@ -48,6 +49,7 @@ async def count(storage: Storage, request: CountRequest) -> ShownStock:
         operation.clock.CopyFrom(reading.to_message())
         operation.occurred_time.FromMilliseconds(reading.now_ms)
         shown = level + outbox.pending(connection, [product.id], watermark)[product.id]
+        operation.stock_counted.expected = quantities.text(shown)
         outbox.append(connection, operation, {product.id: request.counted - shown}, reading.now_ms)
 
     await storage.store.write(append)

@@ -8,9 +8,12 @@ from typing import Any
 
 import asyncpg
 import pytest
+import sqlalchemy as sa
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from cloud.catalog import edits
+from cloud.platform import log
+from cloud.sync import restores
 from gipos.edge.v1.link_pb2 import ProductEdited
 from gipos.v1.catalog_pb2 import (
     BatchUpdateProductsRequest,
@@ -40,10 +43,11 @@ class Till:
         self.shop = shop
         self.id: str = shop.tills[number]["id"]
 
-    async def edit(self, product: Product, *, operation_id: str = "", **fields: Any) -> None:
+    async def edit(self, product: Product, *, operation_id: str = "", epoch: int = 0, **fields: Any) -> None:
         if "price" in fields:
             fields["price"] = Money(amount=fields["price"])
         proposal = ProductEdited(product=Product(id=product.id, **fields), fields=list(fields), base_version=int(product.etag))
+        proposal.base_epoch = epoch
         async with self.shop.database.transaction(self.shop.tenant_id) as tx:
             at = tx.now - timedelta(hours=3)
             await edits.propose(tx, self.id, operation_id or new_id("ope"), proposal, at)
@@ -236,3 +240,34 @@ def test_a_field_nothing_is_known_of_counts_as_changed_in_the_present_version() 
     assert edits.changed_in({}, 7, "name") == 7
     assert edits.changed_in({"*": 3}, 7, "name") == 3
     assert edits.changed_in({"*": 3, "name": 5}, 7, "name") == 5
+
+
+async def test_versions_of_a_history_that_a_restore_has_undone_are_not_taken_for_those_of_the_present_one(
+    shop: Any, till: Till
+) -> None:
+    product, untouched, old = [await shop.product(name, 4_000) for name in ("Kopi", "Teh", "Susu")]
+
+    async def epoch() -> int:
+        async with shop.database.reading(shop.tenant_id) as connection:
+            return (await log.heads(connection, shop.tenant_id))["tenant"].epoch
+
+    before = await epoch()
+    await restores.raise_all(shop.database)
+    ours = await change(shop, await change(shop, product, price=11_000), price=12_000)
+    assert ours.etag == "3"
+    # The till had seen versions 2 and 3 of a history that is gone. Under these numbers the present one has other prices.
+    undone = Product(id=product.id, etag="3")
+    await till.edit(undone, epoch=before, price=9_000, name="Kopi Tubruk")
+    now = await read(shop, product)
+    assert (now.price.amount, now.name) == (12_000, "Kopi Tubruk"), "nobody has changed the name since"
+    (kept,) = await conflicts(shop, product)
+    assert (kept.field, kept.theirs.price.amount) == ("price", 9_000)
+    await till.edit(Product(id=untouched.id, etag="7"), epoch=before, price=6_000)
+    assert (await read(shop, untouched)).price.amount == 6_000
+    await till.edit(await read(shop, product), epoch=await epoch(), price=13_000)
+    assert (await read(shop, product)).price.amount == 13_000
+    # Where the log no longer says what has happened since, nothing is overwritten.
+    async with shop.database.across_tenants() as connection:
+        await connection.execute(sa.text("UPDATE log_heads SET floor_seq = last_seq + 1"))
+    await till.edit(Product(id=old.id, etag="7"), epoch=before, price=7_000)
+    assert (await read(shop, old)).price.amount == 4_000

@@ -59,8 +59,11 @@ class Till:
         operation.sale_recorded.CopyFrom(sale)
         return operation
 
-    def count(self, product_id: str, counted: str, seen_seq: int, seq: int = 0) -> Operation:
-        operation = self._numbered(Operation(op_id=new_id("cnt"), seen_seq=seen_seq), seq)
+    def count(
+        self, product_id: str, counted: str, seen_seq: int, seq: int = 0, *, epoch: int = 0, expected: str = ""
+    ) -> Operation:
+        operation = self._numbered(Operation(op_id=new_id("cnt"), seen_seq=seen_seq, seen_epoch=epoch), seq)
+        operation.stock_counted.expected = expected
         operation.occurred_time.FromDatetime(datetime.now(UTC))
         operation.stock_counted.product_id, operation.stock_counted.counted = product_id, counted
         return operation

@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from cloud.sync import restores
+
 
 async def test_a_count_keeps_what_others_sold_since(market: Any) -> None:
     coffee = await market.product(20)
@@ -106,3 +108,37 @@ async def test_a_count_of_what_was_never_there_and_one_that_makes_no_sense(marke
     assert [each.op_seq for each in outcome.quarantined] == [1, 2]
     assert await market.value("SELECT on_hand FROM levels WHERE product_id = $1", coffee) == 7500
     await market.check()
+
+
+async def test_a_count_of_a_log_that_a_restore_has_undone_corrects_what_its_till_showed(market: Any) -> None:
+    """The till had seen position 900 of a log that was lost beyond the head. What it showed there it says itself."""
+    coffee, tea, milk = [await market.product(20) for _ in range(3)]
+    one, two = market.tills[0], market.tills[1]
+    epoch, left = (await market.rows("SELECT epoch, last_seq FROM log_heads WHERE lane = $1", market.outlets[0]))[0]
+    await restores.raise_all(market.database)
+    now = await market.value("SELECT epoch FROM log_heads WHERE lane = $1", market.outlets[0])
+    await two.send(two.sale((coffee, "4"), (tea, "4"), (milk, "4")))
+    counts = [
+        one.count(coffee, "13", left + 900, epoch=epoch, expected="15"),  # 5 were sold in what was lost, and come again
+        one.count(tea, "13", left + 900, epoch=epoch),  # of a till that does not say: what was left of the log is taken
+        one.count(milk, "19", left, epoch=epoch, expected="7"),  # that position was kept, and the log knows better
+    ]
+    await one.send(*counts, one.count(milk, "18", left + 900, epoch=now, expected="7"))
+    assert [await market.on_hand(product) for product in (coffee, tea)] == [20 - 4 - 2, 13 - 4]
+    rows = await market.rows("SELECT expected, difference, review_reasons FROM stock_counts ORDER BY op_seq")
+    restored, unknown = ["COUNT_BASE_RESTORED"], ["COUNT_BASE_UNKNOWN"]
+    assert [tuple(row) for row in rows[:3]] == [(15000, -2000, restored), (20000, -7000, restored), (20000, -1000, [])]
+    assert rows[3]["review_reasons"] == unknown, "the present log does not have that position"
+    await market.check()
+
+
+async def test_a_count_that_is_older_than_the_log_corrects_what_its_till_showed(market: Any) -> None:
+    coffee = await market.product(20)
+    one = market.tills[0]
+    seen = await market.head()
+    await market.move(coffee, -4)
+    await market.rows("UPDATE log_heads SET floor_seq = last_seq + 1 WHERE lane = $1", market.outlets[0])
+    await one.send(one.count(coffee, "18", seen, expected="20"))
+    assert await market.on_hand(coffee) == 18 - 4
+    ((reasons,),) = await market.rows("SELECT review_reasons FROM stock_counts")
+    assert reasons == ["COUNT_BASE_COMPACTED"]
