@@ -27,13 +27,15 @@ from cloud.sync.troubles import NOT_STORABLE, of_rules, said
 from cloud.sync.watermarks import Move, Standing
 from gipos.edge.v1.link_pb2 import Operation, Quarantined
 from gipos.v1.sales_pb2 import Sale
-from kernel.errors import GiposError, TillChanged, Unreachable
+from kernel.errors import GiposError, Invalid, NotFound, TillChanged, Unreachable
 from kernel.ids import PATTERN
 
 BAD_DATA = {"22", "23", "54"}
 """Classes of SQLSTATE that say it is the data's own fault: data exception, constraint, too large."""
 _TAKEN_ID = "sales_external_id"
 _SAVE, _KEEP, _UNDO = sa.text("SAVEPOINT part"), sa.text("RELEASE SAVEPOINT part"), sa.text("ROLLBACK TO SAVEPOINT part")
+_SAVE_EDIT, _KEEP_EDIT = sa.text("SAVEPOINT edit"), sa.text("RELEASE SAVEPOINT edit")
+_UNDO_EDIT = sa.text("ROLLBACK TO SAVEPOINT edit")
 logger = structlog.get_logger()
 
 
@@ -108,11 +110,16 @@ def _admit(batch: Batch, standing: Standing | None) -> _Part | Outcome | GiposEr
     return _Part(batch, fresh, standing.watermark)
 
 
-async def _strangers(tx: Announcing, batch: Batch, watermark: int) -> list[Item]:
-    sent = [item for item in batch.items if item.operation.op_seq <= watermark]
+async def _seen_again(tx: Announcing, batch: Batch, standing: Standing | None) -> tuple[list[Item], list[Quarantined]]:
+    """Of what is stored already: operations of a second tablet under these numbers, and which were put aside."""
+    sent = [item for item in batch.items if standing is not None and item.operation.op_seq <= standing.watermark]
+    if not sent:
+        return [], []
+    till_id, epoch = batch.life
     numbers = [(item.operation.op_seq, item.operation.op_id) for item in sent]
-    others = set(await watermarks.strangers(tx, batch.place.till_id, batch.epoch, sorted(numbers)))
-    return [item for item in sent if item.operation.op_seq in others]
+    others = set(await watermarks.strangers(tx, till_id, epoch, sorted(numbers)))
+    aside = await quarantine.told_again(tx, till_id, epoch, [number for number, _ in numbers if number not in others])
+    return [item for item in sent if item.operation.op_seq in others], aside
 
 
 async def together(tx: SharedTransaction, batches: Sequence[Batch]) -> list[Outcome | GiposError | None]:
@@ -127,14 +134,17 @@ async def together(tx: SharedTransaction, batches: Sequence[Batch]) -> list[Outc
     left_alone: set[tuple[str, int]] = set()
     for batch in batches:
         standing = standings.get(batch.life)
-        if batch.life in left_alone or (standing is not None and await _strangers(tx, batch, standing.watermark)):
+        strangers, aside = await _seen_again(tx, batch, standing) if batch.life not in left_alone else ([], [])
+        if strangers or batch.life in left_alone:
             left_alone.add(batch.life)
             answers.append(None)
             continue
         admitted = _admit(batch, standing)
         if isinstance(admitted, _Part):
             parts.append(admitted)
-            answers.append(Outcome(admitted.last))
+            answers.append(Outcome(admitted.last, quarantined=aside))
+        elif isinstance(admitted, Outcome):
+            answers.append(replace(admitted, quarantined=aside))
         else:
             answers.append(admitted)
     if parts:
@@ -165,7 +175,7 @@ async def alone(tx: Transaction, batch: Batch) -> tuple[Outcome | GiposError, li
     An operation that cannot be stored is put aside, found by halving; the others are stored, and the watermark moves over it.
     """
     standing = (await watermarks.lock(tx, [batch.life])).get(batch.life)
-    others = await _strangers(tx, batch, standing.watermark) if standing is not None else []
+    others, again_aside = await _seen_again(tx, batch, standing)
     admitted = _admit(batch, standing)
     if isinstance(admitted, GiposError):
         return admitted, []
@@ -177,13 +187,13 @@ async def alone(tx: Transaction, batch: Batch) -> tuple[Outcome | GiposError, li
         part = _Part(batch, (), admitted.op_watermark) if isinstance(admitted, Outcome) else admitted
         part.strays = others
     elif isinstance(admitted, Outcome):
-        return admitted, []
+        return replace(admitted, quarantined=again_aside), []
     else:
         part = admitted
     aside = await _Store(tx, batch, part.fresh[0].operation.op_seq if part.fresh else 0).all([*part.strays, *part.fresh])
     reached = await _advance(tx, [part]) if part.fresh else {}
     expected = admitted.expected_op_seq if isinstance(admitted, Outcome) else 0
-    return Outcome(part.last, expected, aside, reached.get(batch.life, 0)), part.ids
+    return Outcome(part.last, expected, [*again_aside, *aside], reached.get(batch.life, 0)), part.ids
 
 
 async def again(tx: Transaction, batch: Batch) -> list[Quarantined]:
@@ -280,10 +290,23 @@ class _Store:
         else:
             for item in items:
                 if isinstance(item.fact, Edited):
-                    op_id = item.operation.op_id if PATTERN.fullmatch(item.operation.op_id) else ""
-                    await edits.propose(self._tx, self._life.till_id, op_id, item.fact.edit, item.fact.edited_at or self._tx.now)
+                    await self._edit(item.operation, item.fact)
                 elif isinstance(item.fact, Poison):
                     await self._put_aside(item.operation, item.fact.reason, item.fact.message)
+
+    async def _edit(self, operation: Operation, edited: Edited) -> None:
+        """Proposes a change of a product. The catalogue may say no, which concerns this one alone: nothing is halved for it."""
+        op_id = operation.op_id if PATTERN.fullmatch(operation.op_id) else ""
+        before = len(self._tx.events)
+        await self._tx.run(_SAVE_EDIT)
+        try:
+            await edits.propose(self._tx, self._life.till_id, op_id, edited.edit, edited.edited_at or self._tx.now)
+        except (NotFound, Invalid) as error:
+            await self._tx.run(_UNDO_EDIT)
+            del self._tx.events[before:]
+            logger.info("edit_refused", till_id=self._life.till_id, op_seq=operation.op_seq, error=error.message[:300])
+            await self._put_aside(operation, error.reason, of_rules(error.message))
+        await self._tx.run(_KEEP_EDIT)
 
     async def _put_aside(self, operation: Operation, reason: str, message: str) -> None:
         if self._puts_aside:
@@ -302,7 +325,8 @@ def _said(error: Exception) -> str:
 def _taken(items: Sequence[Item]) -> Iterator[Taken]:
     for item in items:
         assert isinstance(item.fact, Counted)
-        yield Taken(item.operation.op_seq, item.operation.op_id, item.operation.seen_seq, item.fact)
+        operation = item.operation
+        yield Taken(operation.op_seq, operation.op_id, operation.seen_seq, operation.seen_epoch, item.fact)
 
 
 def _products(items: Sequence[Item]) -> Iterator[str]:

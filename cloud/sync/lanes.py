@@ -154,6 +154,9 @@ class Lane:
             return None
         place = LanePosition(lane=self.name, epoch=self.epoch, from_exclusive=self.seq, seq=self.passed)
         self.seq = self.passed
+        # A range that is being read now begins where the till no longer is; it is read again from here.
+        self.version += 1
+        self.dirty = True
         return place
 
     def applied(self, applied: Applied) -> None:

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cloud.platform import calls, checks, paging, trail
 from cloud.platform.calls import Caller
-from cloud.platform.database import Transaction
+from cloud.platform.database import Announcing, Transaction
 from cloud.sync.facts import moment_of
 from cloud.sync.tables import quarantined_operations
 from cloud.tills import devices
@@ -40,6 +40,13 @@ _PUT = sa.text(
                                         occurred_at, created_at)
     VALUES (:tenant_id, :till_id, :epoch, :op_seq, :id, :outlet_id, :kind, :reason, :message, :operation, :occurred_at, :now)
     ON CONFLICT DO NOTHING RETURNING id
+    """
+)
+_TOLD = sa.text(
+    """
+    SELECT op_seq, reason, message FROM quarantined_operations
+    WHERE tenant_id = :tenant_id AND till_id = :till_id AND store_epoch = :epoch AND op_seq = ANY(CAST(:op_seqs AS bigint[]))
+    ORDER BY op_seq
     """
 )
 _OPEN_COUNTS = sa.text(
@@ -82,6 +89,12 @@ async def put(
     if list(rows):
         await announce(tx, till_id)
     return Quarantined(op_seq=operation.op_seq, reason=reason, message=message)
+
+
+async def told_again(tx: Announcing, till_id: str, epoch: int, op_seqs: Sequence[int]) -> list[Quarantined]:
+    """Which of these operations were put aside. A till that sends them again may have missed the answer that said so."""
+    rows = await tx.run(_TOLD, tenant_id=tx.tenant_id, till_id=till_id, epoch=epoch, op_seqs=op_seqs)
+    return [Quarantined(op_seq=row[0], reason=row[1], message=row[2]) for row in rows]
 
 
 def _occurred(operation: Operation) -> Any:

@@ -178,14 +178,14 @@ def begin_epoch(connection: apsw.Connection, epoch: int) -> Standing:
 
 
 def _revive(connection: apsw.Connection) -> None:
-    """Puts sales of earlier lives at the end of the queue. Their ids tell the cloud which of them it has."""
+    """Puts what was done in earlier lives at the end of the queue. Its ids tell the cloud which of it it has."""
     rows = connection.execute(
-        "SELECT op_id, body, amount, created_at FROM past_operations WHERE kind = ? ORDER BY store_epoch, op_seq", (SALE,)
+        "SELECT op_id, body, kind, amount, created_at FROM past_operations ORDER BY store_epoch, op_seq"
     ).fetchall()
-    for op_id, body, amount, created_at in rows:
+    for op_id, body, kind, amount, created_at in rows:
         connection.execute(
             "INSERT INTO operations (op_seq, op_id, body, created_at, kind, amount) VALUES (?, ?, ?, ?, ?, ?)",
-            (facts.advance(connection, facts.LAST_OP_SEQ), op_id, body, created_at, SALE, amount),
+            (facts.advance(connection, facts.LAST_OP_SEQ), op_id, body, created_at, kind, amount),
         )
     connection.execute("DELETE FROM past_operations")
 

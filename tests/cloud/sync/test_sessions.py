@@ -317,7 +317,24 @@ def test_what_does_not_concern_the_till_is_told_with_the_next_sign_of_life_and_n
     assert (place.lane, place.epoch, place.from_exclusive, place.seq) == (LANE, 1, 7, 9)
     session.outgoing.clear()
     session.touch()
-    assert session.wanted() == More(LANE, 1, 9, 0, 9), "the next range begins where the till was told to stand"
+    assert session.wanted() == More(LANE, 1, 9, 1, 9), "the next range begins where the till was told to stand"
+
+
+def test_a_range_that_was_being_read_when_the_till_was_told_to_stand_further_on_is_read_again() -> None:
+    session = a_session(following(5))
+    want = session.wanted()
+    assert isinstance(want, More)
+    session.frame(want, 7, b"nothing", 0.0, is_empty=True)
+    session.touch()
+    reading = session.wanted()
+    assert reading == More(LANE, 1, 5, 0, 7)
+    session.tick(HEARTBEAT_SECONDS * 1.2)
+    session.outgoing.clear()
+    assert not session.frame(reading, 9, b"from 5", 0.0), "the till stands at 7 now"
+    again = session.wanted()
+    assert again == More(LANE, 1, 7, 1, 7)
+    assert session.frame(again, 9, b"from 7", 0.0)
+    assert sent(session) == [b"from 7"]
 
 
 def test_a_till_without_bookmarks_gets_empty_ranges_instead() -> None:

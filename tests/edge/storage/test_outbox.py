@@ -159,9 +159,11 @@ async def test_a_new_life_numbers_what_waits_from_one_and_keeps_order_ids_receip
     assert await sell(storage, "f") == 3
 
 
-async def test_a_cloud_that_lost_what_it_had_acknowledged_gets_the_sales_of_earlier_lives_too(storage: Storage) -> None:
-    for name in "abc":
+async def test_a_cloud_that_lost_what_it_had_acknowledged_gets_what_was_done_in_earlier_lives_too(storage: Storage) -> None:
+    for name in "ab":
         await sell(storage, name)
+    count = Operation(op_id="c", stock_counted=StockCounted(product_id="prd_1", counted="5"))
+    await storage.store.write(lambda connection: outbox.append(connection, count, {}, 1))
     await acknowledge(storage, 3)
     await storage.begin_epoch(storage.store_epoch + 1)
     await sell(storage, "d")
@@ -171,6 +173,7 @@ async def test_a_cloud_that_lost_what_it_had_acknowledged_gets_the_sales_of_earl
     assert (await numbers(storage)) == (4, 1, 4)
     await storage.store.write(lambda connection: outbox.settle(connection, 0, 10))
     assert (await numbers(storage)) == (4, 1, 4), "once is enough"
+    assert (await storage.store.read(outbox.unsent)).sales == 3
 
 
 async def test_on_a_short_disk_old_acknowledged_operations_go_early_and_waiting_ones_never(

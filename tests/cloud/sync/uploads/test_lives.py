@@ -112,6 +112,22 @@ async def test_a_life_that_goes_backwards_is_a_second_tablet(market: Any) -> Non
     assert await forks(market) == 1
 
 
+async def test_a_life_of_which_a_restored_cloud_knows_less_goes_on_under_its_old_numbers(market: Any) -> None:
+    coffee = await market.product(100)
+    till = market.tills[0]
+    hello = {"store_epoch": 6, "boot_id": "b"}
+    await till.hello(**hello)
+    sent = [till.sale((coffee, "1")) for _ in range(4)]
+    await till.send(*sent[:2])
+    await till.hello(store_epoch=7, boot_id="c")  # another tablet has lived under this name since
+    hello |= {"acknowledged_op_seq": 4, "acknowledged_op_id": sent[3].op_id, "last_op_seq": 4}
+    session = await till.hello(**hello)
+    assert (session.new_store_epoch, session.lost_history, session.is_closed) == (0, True, False)
+    assert (await till.send(*sent)).op_watermark == 4
+    assert sorted(await market.stored()) == sorted(each.op_id for each in sent)
+    await market.check()
+
+
 async def test_a_tablet_that_has_given_out_less_than_is_stored_is_an_image(market: Any) -> None:
     coffee = await market.product(100)
     till = market.tills[0]

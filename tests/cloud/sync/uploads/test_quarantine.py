@@ -9,6 +9,7 @@ from typing import Any
 
 import grpc
 import pytest
+from structlog.testing import capture_logs
 
 from cloud.platform import calls
 from cloud.platform.calls import Call, Caller
@@ -143,6 +144,55 @@ async def test_what_still_cannot_be_stored_stays_open_with_the_new_reason(market
     assert (answer.status, answer.message) == ("open", "Penjualan ini tidak berisi barang. / The sale has no lines.")
     with pytest.raises(NotFound):
         await retries.retry(market.database, owner, market.tills[1].caller.till_id, aside.id)
+
+
+async def test_a_till_that_missed_the_answer_is_told_again_what_was_put_aside(market: Any, owner: Any) -> None:
+    coffee = await market.product(10)
+    till = market.tills[0]
+    good, later = till.sale((coffee, "1")), till.sale((coffee, "1"), seq=3)
+    till.seq = 4
+    bad = Operation(op_seq=2, op_id=new_id("opx"))
+    first = await till.send(good, bad)
+    (told,) = first.quarantined
+    # The answer was lost with the link. What comes again may be mixed with what is new, or be all there is.
+    for batch in ([good, bad, later], [good, bad, later], [bad]):
+        again = await till.send(*batch)
+        assert (again.op_watermark, list(again.quarantined)) == (3, [told])
+    assert list((await till.send(good)).quarantined) == []
+    assert len(await listed(market, owner)) == 1
+    assert await market.on_hand(coffee) == 8
+    # Sales that the database refuses go up with those of others; so do they when they come again.
+    refused = till.sale((coffee, "1"), seq=4, customer_id="cus\0")
+    (told,) = (await till.send(refused)).quarantined
+    assert list((await till.send(refused, till.sale((coffee, "1"), seq=5))).quarantined) == [told]
+    assert await market.on_hand(coffee) == 7
+
+
+async def test_a_change_that_the_catalogue_refuses_concerns_no_other(market: Any, owner: Any) -> None:
+    coffee = await market.product(10)
+    till = market.tills[0]
+
+    def edit(product_id: str, price: int, *fields: str) -> Operation:
+        operation = till._numbered(Operation(op_id=new_id("ope")), 0)
+        operation.product_edited.product.id, operation.product_edited.product.price.amount = product_id, price
+        operation.product_edited.fields.extend(fields)
+        operation.product_edited.base_version = 99
+        return operation
+
+    batch = [
+        edit(coffee, 1000, "price"),
+        edit(new_id("prd"), 1000, "price"),
+        edit(coffee, 1000, "cost"),
+        till.sale((coffee, "1")),
+    ]
+    batch.append(edit(coffee, 2000, "price"))
+    with capture_logs() as logs:
+        outcome = await till.send(*batch)
+    assert [(one.op_seq, one.reason) for one in outcome.quarantined] == [(2, "RESOURCE_NOT_FOUND"), (3, "VALIDATION_FAILED")]
+    assert not [entry for entry in logs if entry["event"] == "batch_split"]
+    assert await market.value("SELECT price FROM products WHERE id = $1", coffee) == 2000
+    assert await market.on_hand(coffee) == 9
+    await market.check()
 
 
 async def test_a_store_that_sends_it_again_adds_nothing(market: Any, owner: Any) -> None:
