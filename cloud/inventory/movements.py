@@ -171,15 +171,15 @@ async def _enter(tx: Announcing, taken: Taken) -> dict[tuple[str, str], Any]:
     )
     if len(rows) < WORTH_OVERLAPPING:
         await recording
-        tx.events += await _announced(tx, list(rows.values()))
+        tx.events += await announced(tx, list(rows.values()))
     else:
-        _, events = await beside(recording, _announced(tx, list(rows.values())))
+        _, events = await beside(recording, announced(tx, list(rows.values())))
         tx.events += events
     return rows
 
 
-async def _announced(tx: Announcing, rows: Sequence[Any]) -> list[log.NewEvent]:
-    """The events of levels that moved."""
+async def announced(tx: Announcing, rows: Sequence[Any]) -> list[log.NewEvent]:
+    """The events of levels that moved: of rows of outlet, product, on hand, reserved, version and time."""
     events: list[log.NewEvent] = []
     ids = new_ids("evt", len(rows))
     for index, (event_id, row) in enumerate(zip(ids, rows, strict=True)):

@@ -56,6 +56,10 @@ class Announcing:
         """After commit: the last position of every lane that was written to."""
         self.epochs: dict[str, int] = {}
         """And the epoch of each."""
+        self.listens: bool | None = None
+        """Whether anybody outside listens to the merchant's events, if this transaction has looked."""
+        self.along: log.Along | None = None
+        """What is to be done in the statement that numbers the events."""
         self.due: set[str] = set()
         """Kinds of work that it leaves to others, by names they know. They are woken after the commit."""
 
@@ -193,7 +197,7 @@ class Database:
             if tx.events:
                 for react in self._before_commit:
                     await react(tx, tx.events)
-                tx.heads, tx.epochs = await log.append(tx, tenant_id, tx.events)
+                tx.heads, tx.epochs = await log.append(tx, tenant_id, tx.events, tx.along)
         for call, _ in tx.entries:
             call.is_recorded = True
         self._announce(tx)

@@ -8,7 +8,7 @@ sequence would hand out numbers before the commit, and readers would miss events
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
@@ -62,8 +62,16 @@ class Head:
     """The oldest position that is kept."""
 
 
-_APPEND = sa.text(
-    f"""
+def appending(also: str = "") -> sa.TextClause:
+    """The statement that numbers and stores the events of one lane, and does something else along with it.
+
+    Args:
+        also: further parts of its WITH, each after a comma. They may read `head`: last_seq is the number of the last event.
+    """
+    return sa.text(_APPENDING.format(also=also))
+
+
+_APPENDING = f"""
     WITH head AS (
         UPDATE log_heads SET last_seq = last_seq + cardinality(CAST(:bodies AS bytea[]))
         WHERE tenant_id = :tenant_id AND lane = :lane
@@ -76,10 +84,21 @@ _APPEND = sa.text(
         FROM head, unnest({unpacked("ids")}, {unpacked("types")}, {unpacked("subject_ids")}, {unpacked_numbers("versions")},
                           {unpacked("outlet_ids")}, CAST(:bodies AS bytea[]), CAST(:occurred_at AS timestamptz[]))
              WITH ORDINALITY AS e (id, type, subject_id, version, outlet_id, body, occurred_at, place)
-    )
+    ){{also}}
     SELECT last_seq, epoch FROM head
     """  # noqa: S608 (texts of ours)
-)
+_APPEND = appending()
+
+
+@dataclass(frozen=True, slots=True)
+class Along:
+    """What is done in the same statement as the events of a lane are numbered."""
+
+    lane: str
+    statement: sa.TextClause
+    """Made by `appending`."""
+    parameters: Mapping[str, Any]
+
 
 _READ = sa.text(
     """
@@ -118,10 +137,15 @@ class Runs(Protocol):
         """The rows."""
 
 
-async def append(tx: Runs, tenant_id: str, events: Sequence[NewEvent]) -> tuple[dict[str, int], dict[str, int]]:
+async def append(
+    tx: Runs, tenant_id: str, events: Sequence[NewEvent], along: Along | None = None
+) -> tuple[dict[str, int], dict[str, int]]:
     """Numbers and stores events; the new head of each lane, and the epoch of each. Nothing but COMMIT may follow.
 
     Lanes are locked in order of their names, so that two transactions never wait for each other.
+
+    Raises:
+        RuntimeError: there is nothing in the lane that something else was to be done along with, or no such lane.
     """
     by_lane: defaultdict[str, list[NewEvent]] = defaultdict(list)
     for event in events:
@@ -129,8 +153,10 @@ async def append(tx: Runs, tenant_id: str, events: Sequence[NewEvent]) -> tuple[
     heads: dict[str, int] = {}
     epochs: dict[str, int] = {}
     for lane, mine in sorted(by_lane.items()):
+        mate = along if along is not None and along.lane == lane else None
         rows = await tx.run(
-            _APPEND,
+            _APPEND if mate is None else mate.statement,
+            **({} if mate is None else mate.parameters),
             tenant_id=tenant_id,
             lane=lane,
             ids=packed([event.id for event in mine]),
@@ -142,6 +168,8 @@ async def append(tx: Runs, tenant_id: str, events: Sequence[NewEvent]) -> tuple[
             occurred_at=[event.occurred_at for event in mine],
         )
         ((heads[lane], epochs[lane]),) = rows
+    if along is not None and along.lane not in heads:
+        raise RuntimeError(f"nothing was announced in lane {along.lane}")
     return heads, epochs
 
 

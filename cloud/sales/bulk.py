@@ -6,9 +6,10 @@ What is stored and announced is the same as by sales.store; the two are held tog
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -109,43 +110,49 @@ async def store_many(tx: Announcing, recorded: Sequence[Recorded]) -> set[str]:
         return set()
     wanted = {product_id for each in recorded for product_id in each.prepared.product_ids}
     known = {row[0] for row in await tx.run(_KNOWN, tenant_id=tx.tenant_id, ids=packed(list(wanted)))}
-    bodies = _bodies(tx.now, recorded, wanted - known)
+    stored = bodies(tx.now, recorded, wanted - known)
     await asyncio.sleep(0)
-    texts = dict(zip(_TEXTS, map(packed, zip(*[each.prepared.texts for each in recorded], strict=True)), strict=True))
     inserting = tx.run(
         _INSERT,
         tenant_id=tx.tenant_id,
         status=SaleStatus.SALE_STATUS_COMPLETED,
         now=tx.now,
-        **texts,
-        totals=packed_numbers([each.prepared.total for each in recorded]),
-        bodies=bodies,
-        sold_at=[each.sold_at for each in recorded],
-        store_epochs=packed_numbers([each.store_epoch for each in recorded]),
-        op_seqs=packed_numbers([each.op_seq for each in recorded]),
-        device_clocks=[each.device_clock for each in recorded],
-        offsets=[each.clock_offset_ms for each in recorded],
-        uncertainties=[each.clock_uncertainty_ms for each in recorded],
-        clock_states=packed_numbers([each.clock_state for each in recorded]),
+        **columns(recorded),
+        bodies=stored,
     )
     # Nearly always all of them are new: what follows is made for all while they are being stored.
-    rows, effects = await beside(inserting, _effects(recorded, bodies))
+    rows, events = await beside(inserting, announced(recorded, stored))
     added = {row[0] for row in rows}
     if len(added) < len(recorded):
         fresh: list[tuple[Recorded, bytes]] = []
         left = set(added)
-        for each, body in zip(recorded, bodies, strict=True):
+        for each, body in zip(recorded, stored, strict=True):
             if each.sale.id in left:
                 left.discard(each.sale.id)  # the same sale twice in one batch has its effects once
                 fresh.append((each, body))
-        effects = await _effects([each for each, _ in fresh], [body for _, body in fresh])
-    events, taken = effects
+        recorded = [each for each, _ in fresh]
+        events = await announced(recorded, [body for _, body in fresh])
     tx.events += events
-    await movements.take(tx, taken)
+    await movements.take(tx, taken(recorded))
     return added
 
 
-def _bodies(now: datetime, recorded: Sequence[Recorded], unknown: set[str]) -> list[bytes]:
+def columns(recorded: Sequence[Recorded]) -> dict[str, Any]:
+    """The rows of sales as parameters of a statement, but for what all of them share and their bodies."""
+    texts = dict(zip(_TEXTS, map(packed, zip(*[each.prepared.texts for each in recorded], strict=True)), strict=True))
+    return texts | {
+        "totals": packed_numbers([each.prepared.total for each in recorded]),
+        "sold_at": [each.sold_at for each in recorded],
+        "store_epochs": packed_numbers([each.store_epoch for each in recorded]),
+        "op_seqs": packed_numbers([each.op_seq for each in recorded]),
+        "device_clocks": [each.device_clock for each in recorded],
+        "offsets": [each.clock_offset_ms for each in recorded],
+        "uncertainties": [each.clock_uncertainty_ms for each in recorded],
+        "clock_states": packed_numbers([each.clock_state for each in recorded]),
+    }
+
+
+def bodies(now: datetime, recorded: Sequence[Recorded], unknown: Collection[str] = ()) -> list[bytes]:
     """The sales as they are stored. Fields may follow on what is serialised already: protobuf has it so."""
     stamped = Sale()
     stamped.create_time.FromDatetime(now)
@@ -153,21 +160,29 @@ def _bodies(now: datetime, recorded: Sequence[Recorded], unknown: set[str]) -> l
     tail = stamped.SerializeToString()
     if not unknown:
         return [each.prepared.body + tail for each in recorded]
+    unknown = frozenset(unknown)
     marked = Sale(review_reasons=["PRODUCT_UNKNOWN"]).SerializeToString() + tail
     return [each.prepared.body + (tail if unknown.isdisjoint(each.prepared.product_ids) else marked) for each in recorded]
 
 
-async def _effects(fresh: Sequence[Recorded], bodies: Sequence[bytes]) -> tuple[list[log.NewEvent], movements.Taken]:
-    """What sales that are new announce, and what they take from stock. Each is serialised once, for its row and both events."""
+def taken(recorded: Sequence[Recorded]) -> movements.Taken:
+    """What sales take from stock."""
+    goods = movements.Taken()
+    for each in recorded:
+        sale_id, _, outlet_id = each.prepared.texts[:3]
+        for product_id, quantity in zip(each.prepared.product_ids, each.quantities, strict=True):
+            goods.add(outlet_id, product_id, -quantity, sale_id)
+    return goods
+
+
+async def announced(fresh: Sequence[Recorded], stored: Sequence[bytes]) -> list[log.NewEvent]:
+    """What sales that are new announce. Each is serialised once, for its row and both events."""
     ids = iter(new_ids("evt", 2 * len(fresh)))
     events: list[log.NewEvent] = []
-    taken = movements.Taken()
-    for index, (each, body) in enumerate(zip(fresh, bodies, strict=True)):
+    for index, (each, body) in enumerate(zip(fresh, stored, strict=True)):
         if index % SLICE == SLICE - 1:
             await asyncio.sleep(0)
         sale_id, _, outlet_id = each.prepared.texts[:3]
         sold_at = each.sold_at
         events += [log.NewEvent(next(ids), outlet_id, name, sale_id, 1, outlet_id, body, sold_at) for name in _EVENTS]
-        for product_id, quantity in zip(each.prepared.product_ids, each.quantities, strict=True):
-            taken.add(outlet_id, product_id, -quantity, sale_id)
-    return events, taken
+    return events

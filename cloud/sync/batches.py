@@ -20,18 +20,16 @@ from cloud.platform import trail
 from cloud.platform.calls import Call
 from cloud.platform.database import Announcing, SharedTransaction, Transaction
 from cloud.sales import bulk
-from cloud.sync import counts, forks, quarantine, watermarks
+from cloud.sync import counts, forks, quarantine, strokes, watermarks
 from cloud.sync.counts import Life, Taken
 from cloud.sync.facts import Counted, Edited, Fact, Item, Place, Poison, Sold
-from cloud.sync.troubles import NOT_STORABLE, of_rules, said
+from cloud.sync.troubles import NOT_STORABLE, in_one_line, is_bad_data, of_rules, said
 from cloud.sync.watermarks import Move, Standing
 from gipos.edge.v1.link_pb2 import Operation, Quarantined
 from gipos.v1.sales_pb2 import Sale
-from kernel.errors import GiposError, Invalid, NotFound, TillChanged, Unreachable
+from kernel.errors import GiposError, Invalid, NotFound, TillChanged
 from kernel.ids import PATTERN
 
-BAD_DATA = {"22", "23", "54"}
-"""Classes of SQLSTATE that say it is the data's own fault: data exception, constraint, too large."""
 _TAKEN_ID = "sales_external_id"
 _SAVE, _KEEP, _UNDO = sa.text("SAVEPOINT part"), sa.text("RELEASE SAVEPOINT part"), sa.text("ROLLBACK TO SAVEPOINT part")
 _SAVE_EDIT, _KEEP_EDIT = sa.text("SAVEPOINT edit"), sa.text("RELEASE SAVEPOINT edit")
@@ -122,14 +120,20 @@ async def _seen_again(tx: Announcing, batch: Batch, standing: Standing | None) -
     return [item for item in sent if item.operation.op_seq in others], aside
 
 
-async def together(tx: SharedTransaction, batches: Sequence[Batch]) -> list[Outcome | GiposError | None]:
+Answer = Outcome | GiposError | None
+"""None for a batch that has to be looked at alone."""
+
+
+async def together(tx: SharedTransaction, batches: Sequence[Batch]) -> list[Answer]:
     """Stores plain batches of one or several tills; None for one that has to be looked at alone.
 
     Raises:
         Whatever the database says: then nothing of it has happened.
     """
+    if (usual := await _at_one_stroke(tx, batches)) is not None:
+        return usual
     standings = await watermarks.lock(tx, [batch.life for batch in batches])
-    answers: list[Outcome | GiposError | None] = []
+    answers: list[Answer] = []
     parts: list[_Part] = []
     left_alone: set[tuple[str, int]] = set()
     for batch in batches:
@@ -149,9 +153,7 @@ async def together(tx: SharedTransaction, batches: Sequence[Batch]) -> list[Outc
             answers.append(admitted)
     if parts:
         await bulk.store_many(tx, [_recorded(part.batch, item) for part in parts for item in part.fresh])
-        for part in parts:
-            if part.batch.call is not None:
-                tx.entries.append((part.batch.call, trail.uploaded(part.batch.call, tx.tenant_id, part.ids, tx.now)))
+        _enter(tx, parts)
         reached = await _advance(tx, parts)
         answers = [_placed(answer, batch, standings, reached) for answer, batch in zip(answers, batches, strict=True)]
     return answers
@@ -167,6 +169,49 @@ def _placed(
     if isinstance(answer, Outcome) and batch.life in reached and standings[batch.life].watermark == answer.op_watermark:
         return replace(answer, log_seq=reached[batch.life])
     return answer
+
+
+async def _at_one_stroke(tx: SharedTransaction, batches: Sequence[Batch]) -> list[Answer] | None:
+    """As together, of batches that follow on what is stored and are all new; None for any others, and nothing has changed."""
+    parts = [_Part(batch, batch.items, batch.items[-1].operation.op_seq) for batch in batches if batch.items]
+    ids = [sale_id for part in parts for sale_id in part.ids]
+    if len(parts) < len(batches) or len({batch.place.outlet_id for batch in batches}) > 1 or len(set(ids)) < len(ids):
+        return None
+    expected: dict[tuple[str, int], int] = {}
+    for part in parts:
+        numbers = [item.operation.op_seq for item in part.fresh]
+        first = expected.get(part.batch.life, numbers[0])
+        if numbers != list(range(first, first + len(numbers))):
+            return None
+        expected[part.batch.life] = first + len(numbers)
+    sessions = {batch.life: batch.session for batch in batches}
+    if any(sessions[batch.life] != batch.session for batch in batches):
+        return None
+    moves = _moves(parts)
+    await watermarks.trim(tx, moves)
+    recorded = [_recorded(part.batch, item) for part in parts for item in part.fresh]
+    if not await strokes.sell(tx, moves, sessions, recorded):
+        return None
+    _enter(tx, parts)
+    return [Outcome(part.last) for part in parts]
+
+
+def located(answers: Sequence[Answer], batches: Sequence[Batch], heads: Mapping[str, int]) -> list[Answer]:
+    """The answers of one stroke with their positions, known once it is committed: that of the last batch of each till."""
+    last = {batch.life: place for place, batch in enumerate(batches)}
+    return [
+        replace(answer, log_seq=heads[batch.place.outlet_id])
+        if isinstance(answer, Outcome) and last[batch.life] == place
+        else answer
+        for place, (answer, batch) in enumerate(zip(answers, batches, strict=True))
+    ]
+
+
+def _enter(tx: SharedTransaction, parts: Sequence[_Part]) -> None:
+    """Notes each call for the audit trail."""
+    for part in parts:
+        if part.batch.call is not None:
+            tx.entries.append((part.batch.call, trail.uploaded(part.batch.call, tx.tenant_id, part.ids, tx.now)))
 
 
 async def alone(tx: Transaction, batch: Batch) -> tuple[Outcome | GiposError, list[str]]:
@@ -203,6 +248,13 @@ async def again(tx: Transaction, batch: Batch) -> list[Quarantined]:
 
 async def _advance(tx: Announcing, parts: Sequence[_Part]) -> dict[tuple[str, int], int]:
     """Where in their lanes the watermarks stand now, by life."""
+    moves = _moves(parts)
+    await watermarks.trim(tx, moves)
+    return await watermarks.advance(tx, moves)
+
+
+def _moves(parts: Sequence[_Part]) -> list[Move]:
+    """How far each life comes."""
     moves: dict[tuple[str, int], Move] = {}
     for part in parts:
         first, last = part.fresh[0].operation, part.fresh[-1].operation
@@ -215,8 +267,7 @@ async def _advance(tx: Announcing, parts: Sequence[_Part]) -> dict[tuple[str, in
             )
         else:
             known.last, known.seen_seq, known.marks = last.op_seq, last.seen_seq, known.marks + marks
-    await watermarks.trim(tx, list(moves.values()))
-    return await watermarks.advance(tx, list(moves.values()))
+    return list(moves.values())
 
 
 def _recorded(batch: Batch, item: Item) -> bulk.Recorded:
@@ -263,7 +314,7 @@ class _Store:
             await self._tx.run(_KEEP)
             del self._tx.events[before:], self._aside[put_before:]
             if len(items) > 1:
-                logger.info("batch_split", till_id=self._life.till_id, count=len(items), error=_said(error))
+                logger.info("batch_split", till_id=self._life.till_id, count=len(items), error=in_one_line(error))
                 middle = len(items) // 2
                 await self._part(items[:middle])
                 await self._part(items[middle:])
@@ -274,7 +325,7 @@ class _Store:
                 is_ours = not isinstance(error, DBAPIError | asyncpg.PostgresError | GiposError)
                 number = items[0].operation.op_seq
                 trace = error if is_ours else None  # what the database refuses is explained by its words
-                logger.error("operation_refused", op_seq=number, error=_said(error), exc_info=trace)  # noqa: TRY400 (as above)
+                logger.error("operation_refused", op_seq=number, error=in_one_line(error), exc_info=trace)  # noqa: TRY400 (as above)
                 reason, message = NOT_STORABLE, said(NOT_STORABLE)
                 if isinstance(error, GiposError):
                     reason, message = error.reason, of_rules(error.message)
@@ -317,11 +368,6 @@ class _Store:
         self._aside.append(aside)
 
 
-def _said(error: Exception) -> str:
-    """In one line; what the database says of a statement is pages long."""
-    return str(getattr(error, "orig", None) or error).partition("\n")[0][:300]
-
-
 def _taken(items: Sequence[Item]) -> Iterator[Taken]:
     for item in items:
         assert isinstance(item.fact, Counted)
@@ -349,19 +395,3 @@ def _without_external_id(fact: Fact, error: Exception) -> bool:
     sale.review_reasons.append("EXTERNAL_ID_TAKEN")
     fact.sale, fact.prepared = sale, bulk.prepared(sale, fact.prepared.product_ids)
     return True
-
-
-def is_bad_data(error: Exception) -> bool:
-    """Whether it is an operation's own fault, so that sending it again cannot help.
-
-    By SQLSTATE, because the driver raises many under one class. What does not come from the database at all is a fault in what
-    reads operations: it must not stop a queue either.
-    """
-    source: object = error.orig if isinstance(error, DBAPIError) else error
-    if isinstance(error, DBAPIError) and isinstance(getattr(source, "__cause__", None), asyncpg.DataError):
-        return True  # the driver could not even put it into a message
-    if isinstance(error, DBAPIError | asyncpg.PostgresError):
-        return str(getattr(source, "sqlstate", None) or "")[:2] in BAD_DATA
-    if isinstance(error, asyncpg.InterfaceError):
-        return isinstance(error, asyncpg.DataError)
-    return not isinstance(error, OSError | Unreachable | asyncpg.InternalClientError | sa.exc.SQLAlchemyError)

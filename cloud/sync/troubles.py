@@ -7,6 +7,14 @@ from __future__ import annotations
 
 from typing import Final
 
+import asyncpg
+import sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError
+
+from kernel.errors import Unreachable
+
+BAD_DATA: Final = {"22", "23", "54"}
+"""Classes of SQLSTATE that say it is the data's own fault: data exception, constraint, too large."""
 NOT_UNDERSTOOD: Final = "NOT_UNDERSTOOD"
 UNSUPPORTED: Final = "UNSUPPORTED"
 NOT_STORABLE: Final = "NOT_STORABLE"
@@ -58,3 +66,24 @@ def said(reason: str) -> str:
 def of_rules(message: str) -> str:
     """What the catalogue's rules say of a change, for people of both languages."""
     return f"Ditolak oleh aturan katalog. / {message}"
+
+
+def in_one_line(error: Exception) -> str:
+    """In one line; what the database says of a statement is pages long."""
+    return str(getattr(error, "orig", None) or error).partition("\n")[0][:300]
+
+
+def is_bad_data(error: Exception) -> bool:
+    """Whether it is an operation's own fault, so that sending it again cannot help.
+
+    By SQLSTATE, because the driver raises many under one class. What does not come from the database at all is a fault in what
+    reads operations: it must not stop a queue either.
+    """
+    source: object = error.orig if isinstance(error, DBAPIError) else error
+    if isinstance(error, DBAPIError) and isinstance(getattr(source, "__cause__", None), asyncpg.DataError):
+        return True  # the driver could not even put it into a message
+    if isinstance(error, DBAPIError | asyncpg.PostgresError):
+        return str(getattr(source, "sqlstate", None) or "")[:2] in BAD_DATA
+    if isinstance(error, asyncpg.InterfaceError):
+        return isinstance(error, asyncpg.DataError)
+    return not isinstance(error, OSError | Unreachable | asyncpg.InternalClientError | sa.exc.SQLAlchemyError)

@@ -220,7 +220,8 @@ class Intake:
     async def _one_transaction(self, tenant_id: str, waiting: list[Batch]) -> Sequence[Outcome | GiposError | None]:
         try:
             async with self._turns.taken(tenant_id), self._stepped_aside(), self._database.together(tenant_id) as tx:
-                return await batches.together(tx, waiting)
+                answers = await batches.together(tx, waiting)
+            return answers if tx.along is None else batches.located(answers, waiting, tx.heads)
         except (Busy, Unreachable):
             raise
         except Exception as error:  # noqa: BLE001 (rolled back: one by one it will be found whose fault it is)

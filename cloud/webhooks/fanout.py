@@ -47,7 +47,9 @@ def patterns_of(event_type: str) -> list[str]:
 
 async def enqueue(tx: Announcing, events: Sequence[NewEvent]) -> None:
     """One delivery for each event and each active webhook that wants it. One statement or two, whatever the number of either."""
-    if len(events) >= WORTH_ASKING:
+    if tx.listens is False:
+        return
+    if tx.listens is None and len(events) >= WORTH_ASKING:
         ((any_listens,),) = await tx.run(_ANY, tenant_id=tx.tenant_id)
         if not any_listens:
             return

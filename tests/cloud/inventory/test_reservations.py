@@ -314,5 +314,5 @@ async def test_a_promise_between_what_a_till_saw_and_its_count_does_not_change_w
     async with desk.shop.database.transaction(desk.shop.tenant_id) as tx:
         held = await counts.hold(tx, outlet_id, [product.id])
         count = Counted(StockCounted(product_id=product.id, counted="9"), 9000, tx.now, Clock())
-        await counts.store(tx, Life(till_id, 1, outlet_id, 1), [Taken(1, new_id("ope"), seen, count)], held)
+        await counts.store(tx, Life(till_id, 1, outlet_id, 1), [Taken(1, new_id("ope"), seen, 0, count)], held)
     assert await desk.stock(product) == ("7", "3", "4")

@@ -101,9 +101,9 @@ class Market:
         ((value,),) = await self.rows(text, *arguments)
         return value
 
-    async def product(self, stock: int = 0, outlet: int = 0) -> str:
+    async def product(self, stock: int = 0, outlet: int = 0, *, product_id: str = "") -> str:
         """A product with pieces of it in an outlet."""
-        product_id = new_id("prd")
+        product_id = product_id or new_id("prd")
         async with self.database.transaction(self.tenant_id) as tx:
             driver = (await tx.connection.get_raw_connection()).driver_connection
             assert isinstance(driver, asyncpg.Connection)
@@ -164,7 +164,7 @@ class Market:
         )
 
 
-async def opened(database: Database, folder: Path) -> Market:
+async def _opened(database: Database, folder: Path) -> Market:
     state = folder / "demo.json"
     await demo.create(database, state, "")
     made = json.loads(state.read_text())
@@ -180,7 +180,13 @@ async def opened(database: Database, folder: Path) -> Market:
 @pytest.fixture
 async def market(database: Database, tmp_path: Path) -> Market:
     database.react(before_commit=reactions.BEFORE_COMMIT, after_commit=())
-    return await opened(database, tmp_path)
+    return await _opened(database, tmp_path)
+
+
+@pytest.fixture
+def opened() -> Any:
+    """Makes another merchant: of a database and a folder."""
+    return _opened
 
 
 @pytest.fixture

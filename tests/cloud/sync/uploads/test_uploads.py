@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cloud.sales import sales
-from cloud.sync import batches, facts
+from cloud.sync import batches, facts, troubles
 from cloud.sync.facts import Place
 from cloud.webhooks import endpoints
 from gipos.edge.v1.link_pb2 import ClockReading, ClockState, Operation
@@ -401,4 +401,4 @@ def test_a_total_is_found_right_exactly_when_pricing_makes_it(
     ],
 )
 def test_only_the_datas_own_fault_puts_an_operation_aside(error: Exception, is_bad: bool) -> None:
-    assert batches.is_bad_data(error) is is_bad
+    assert troubles.is_bad_data(error) is is_bad
