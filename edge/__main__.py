@@ -33,8 +33,10 @@ def main() -> int:
         given = settings.read(arguments, os.environ)
         daemon.configure_logging()
         uvloop.run(daemon.run(given))
+    except settings.SettingsInvalid as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
     except (
-        settings.SettingsInvalid,
         daemon.CannotStart,
         StorageUnusable,
         IdentityUnusable,

@@ -76,6 +76,11 @@ async def add(tx: Transaction, till_id: str, outlet_id: str, name: str, hardware
     return number
 
 
+async def hold(tx: Transaction, till_id: str) -> None:
+    """Until the transaction ends no other tablet gets this till's place."""
+    await tx.run(sa.select(tills.c.id).where(tills.c.tenant_id == tx.tenant_id, tills.c.id == till_id).with_for_update(read=True))
+
+
 async def replace(tx: Transaction, till_id: str, name: str, hardware: str) -> None:
     """Gives a till to another tablet: token and certificates of the one before are good no longer, and the till is active."""
     values: dict[str, Any] = {

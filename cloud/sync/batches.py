@@ -30,6 +30,8 @@ from gipos.v1.sales_pb2 import Sale
 from kernel.errors import GiposError, Invalid, NotFound, TillChanged
 from kernel.ids import PATTERN
 
+MOST_SAID = 5
+"""Of what is wrong with a change of a product; who mends it learns the rest then."""
 _TAKEN_ID = "sales_external_id"
 _SAVE, _KEEP, _UNDO = sa.text("SAVEPOINT part"), sa.text("RELEASE SAVEPOINT part"), sa.text("ROLLBACK TO SAVEPOINT part")
 _SAVE_EDIT, _KEEP_EDIT = sa.text("SAVEPOINT edit"), sa.text("RELEASE SAVEPOINT edit")
@@ -356,7 +358,8 @@ class _Store:
             await self._tx.run(_UNDO_EDIT)
             del self._tx.events[before:]
             logger.info("edit_refused", till_id=self._life.till_id, op_seq=operation.op_seq, error=error.message[:300])
-            await self._put_aside(operation, error.reason, of_rules(error.message))
+            wrong = " ".join(one.message for one in error.violations[:MOST_SAID]) if isinstance(error, Invalid) else ""
+            await self._put_aside(operation, error.reason, of_rules(wrong or error.message))
         await self._tx.run(_KEEP_EDIT)
 
     async def _put_aside(self, operation: Operation, reason: str, message: str) -> None:

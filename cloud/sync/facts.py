@@ -142,8 +142,11 @@ def moment_of(timestamp: Timestamp) -> datetime:
     """A timestamp of a message as a moment.
 
     Raises:
-        Trouble: it is outside the years 1 to 9999.
+        Trouble: it is outside the years 1 to 9999, or its parts are out of range: then it could be stored, and never be written
+            as JSON again.
     """
+    if not 0 <= timestamp.nanos < 1_000_000_000:
+        raise Trouble("TIME_WRONG")
     try:
         return _START + timedelta(0, timestamp.seconds, timestamp.nanos // 1000)
     except OverflowError as error:
@@ -217,6 +220,8 @@ def _sold(operation: Operation, place: Place, now: datetime) -> Sold:
         and not sale.HasField("create_time")
         and not sale.HasField("update_time")
     )
+    for refund in sale.refunds:
+        moment_of(refund.create_time)  # the only moment of a sale that nothing else looks at
     if not is_as_said:
         # The operation itself stays as it was sent: it may have to be put aside.
         sale = Sale()

@@ -6,6 +6,7 @@ needs a judgement, having changed nothing.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from cloud.accounts import outlets
@@ -18,6 +19,10 @@ from cloud.tills import policies
 from gipos.edge.v1.link_pb2 import Hello, OfflinePolicy
 from gipos.v1.accounts_pb2 import Outlet
 from kernel import business_days
+from kernel.errors import Invalid, Violation
+
+COUNTED = 2**62
+"""Below this lives and operations are counted: so far from the end of what a database holds that there is always a next one."""
 
 # See migration 0015: the function sets the tenant, so this runs as a single statement inside the fence.
 _HELLO = "SELECT * FROM link_hello($1, $2, $3, $4, $5, $6, $7, $8, $9)"
@@ -45,8 +50,11 @@ async def said(database: Database, who: Caller, hello: Hello) -> Found:
 
     Raises:
         Busy, Unreachable: nothing is known to have happened; the till says hello again.
+        Invalid: it names a number that no till can have counted to; nothing was noted of it.
         NotFound: the till's outlet is gone.
     """
+    if wrong := list(_miscounted(hello)):
+        raise Invalid(wrong)
     is_old = uploads.says_little(hello)
     op_id = hello.acknowledged_op_id
     rows = await database.statements.fetch(
@@ -86,6 +94,14 @@ async def said(database: Database, who: Caller, hello: Hello) -> Found:
         database, who.tenant_id, who.till_id, policies.Terms(version, *terms) if version is not None else None
     )
     return Found(session, heads, outlet, Watermark(stored, reached), policy, has_commands)
+
+
+def _miscounted(hello: Hello) -> Iterator[Violation]:
+    for name in ("store_epoch", "last_op_seq", "acknowledged_op_seq"):
+        number = getattr(hello, name)
+        if not 0 <= number < COUNTED:
+            text = f"hello.{name} is {number}, which no till has counted to. Numbers are at least 0 and less than 2^62."
+            yield Violation(f"hello.{name}", "OUT_OF_RANGE", text)
 
 
 async def _judged(database: Database, who: Caller, hello: Hello) -> Found:

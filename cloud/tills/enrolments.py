@@ -158,10 +158,12 @@ class Enrolments:
             TillRevoked: the till was locked out or replaced.
         """
         key = _requested(request.certificate_request)
-        shown = await self._shown(call, request)
-        if shown.state == REVOKED or shown.is_revoked:
-            raise TillRevoked("This till was locked out or has another tablet now. Pair the tablet again to use it.")
+        given = call.certificate or self._proven(request)
+        shown = _let_in(await self._shown(given))
         async with self.database.transaction(shown.tenant_id) as tx:
+            # Looked at once more: the till may just have been given to another tablet, and that revokes what there is by then.
+            await till_credentials.hold(tx, shown.till_id)
+            shown = _let_in(await till_credentials.shown(tx.connection, given))
             mode = await till_credentials.mode_of(tx.connection, shown.tenant_id)
             who = Caller(
                 *(shown.tenant_id, shown.till_id, mode, frozenset[str]()),
@@ -190,14 +192,9 @@ class Enrolments:
         await till_credentials.certify(tx.connection, tx.tenant_id, shown.till_id, certificate)
         return certificate
 
-    async def _shown(self, call: Call, request: RenewCertificateRequest) -> Shown:
-        """The certificate that the call was made with, or that it proves to hold the key of."""
-        given = call.certificate or self._proven(request)
+    async def _shown(self, certificate: bytes) -> Shown | None:
         async with self.database.identifying() as connection:
-            shown = await _known(connection, given)
-        if shown is None:
-            raise Unauthenticated("This certificate is none of a till that is known here. Pair the tablet again.")
-        return shown
+            return await _known(connection, certificate)
 
     def _proven(self, request: RenewCertificateRequest) -> bytes:
         if not request.expired_certificate:
@@ -241,6 +238,15 @@ def _is_good(row: sa.Row[Any], request: EnrolRequest, key: ec.EllipticCurvePubli
         return bool(row.ends_at > now)
     same_key = x509.load_der_x509_certificate(row.certificate).public_key() == key
     return same_key and matches(row.enrolment_id, request.enrolment_id)
+
+
+def _let_in(shown: Shown | None) -> Shown:
+    """The certificate that a call was made with, or that it proves to hold the key of, if it is good for another one."""
+    if shown is None:
+        raise Unauthenticated("This certificate is none of a till that is known here. Pair the tablet again.")
+    if shown.state == REVOKED or shown.is_revoked:
+        raise TillRevoked("This till was locked out or has another tablet now. Pair the tablet again to use it.")
+    return shown
 
 
 async def _known(connection: AsyncConnection, certificate: bytes) -> Shown | None:

@@ -99,7 +99,9 @@ class Presences:
     def connected(self, who: Caller, *, software_version: str = "", waiting_operations: int = 0) -> Presence:
         """A till has said hello."""
         now = business_days.now()
-        presence = Presence(who.tenant_id, who.till_id, software_version[:100], waiting_operations, now, now, self)
+        # One statement writes all tills of all merchants: a text that the database cannot hold would keep every row from it.
+        version = software_version.replace("\0", "")[:100]
+        presence = Presence(who.tenant_id, who.till_id, version, waiting_operations, now, now, self)
         self._open[presence.connection] = presence
         self.hurry(presence)
         return presence

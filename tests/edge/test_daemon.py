@@ -85,12 +85,12 @@ async def spawn(arguments: list[str], **environment: str) -> asyncio.subprocess.
     )
 
 
-async def refused(arguments: list[str], **environment: str) -> str:
-    """What a daemon that does not start says: one line in each language, with exit code 1."""
+async def refused(arguments: list[str], code: int = 1, **environment: str) -> str:
+    """What a daemon that does not start says: one line in each language, with an exit code (2 for what was asked wrongly)."""
     process = await spawn(arguments, **environment)
     assert process.stderr is not None
     errors = (await process.stderr.read()).decode()
-    assert await process.wait() == 1
+    assert await process.wait() == code
     assert errors.count("\n") == 2, errors
     return errors
 
@@ -345,7 +345,8 @@ async def test_a_taken_port_is_one_clear_sentence(tmp_path: Path) -> None:
 async def test_a_wrong_setting_is_one_clear_sentence(
     arguments: list[str], environment: dict[str, str], expected: str, tmp_path: Path
 ) -> None:
-    assert expected in await refused(["--data", str(tmp_path), "--port", "0", *arguments], **environment)
+    code = 1 if expected == "data folder" else 2
+    assert expected in await refused(["--data", str(tmp_path), "--port", "0", *arguments], code, **environment)
 
 
 async def test_a_broken_store_is_kept_and_mended_and_people_are_told(

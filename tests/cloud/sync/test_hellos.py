@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import sqlalchemy as sa
@@ -16,6 +16,7 @@ from gipos.edge.v1.link_pb2 import Hello
 from gipos.v1.accounts_pb2 import Outlet
 from gipos.v1.catalog_pb2 import TaxClass
 from gipos.v1.devices_pb2 import OfflinePolicy
+from kernel.errors import Invalid
 
 TENANT = "ten_1"
 KNOWN = {"store_epoch": 3, "forked_epoch": 0}
@@ -100,6 +101,14 @@ async def test_one_statement_answers_as_the_rules_do_or_leaves_it_to_them(
             assert (found.mark.op_seq, found.mark.log_seq) == (20, 9), name
         again = await hellos.said(database, first, hello) if is_usual else found
         assert again.session.number == found.session.number + is_usual, name
+
+
+@pytest.mark.parametrize("number", [-1, 2**62, 2**63 - 1])
+@pytest.mark.parametrize("name", ["store_epoch", "last_op_seq", "acknowledged_op_seq"])
+async def test_numbers_that_no_till_has_counted_to_leave_nothing_behind(name: str, number: int) -> None:
+    # No database is needed: it is not asked.
+    with pytest.raises(Invalid, match=r"2\^62"):
+        await hellos.said(cast("Any", None), Caller(TENANT, "dev_1", "test", frozenset()), Hello(**NEW | {name: number}))
 
 
 async def test_the_policy_of_a_hello_is_the_one_that_holds(till: Any, database: Database) -> None:

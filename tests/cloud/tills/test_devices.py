@@ -53,7 +53,7 @@ async def test_what_many_tills_say_is_one_statement_and_the_newest_stream_of_a_t
     presences = Presences(doors.database)
     first, other = till(doors), till(doors, 1)
     old = presences.connected(first, software_version="1")
-    new = presences.connected(first, software_version="2", waiting_operations=5)
+    new = presences.connected(first, software_version="2\0", waiting_operations=5)  # no text of one keeps the others from it
     beside = presences.connected(other)
     beside.heard(waiting_operations=7, clock_offset_ms=-1200)
     await presences.flush()

@@ -12,6 +12,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from cloud.accounts import till_credentials
 from cloud.platform import keyring
 from cloud.tills import authorities, certificates, signing_keys
 from cloud.tills.certificates import EPOCH
@@ -231,6 +232,21 @@ async def test_what_is_too_old_or_not_signed_by_its_key_or_revoked_is_not_renewe
     await set_state(doors, tablet.till_id, "active")
     await doors.grow_old(tablet, timedelta(days=121))
     assert await refused(by_signature(tablet)) == "UNAUTHENTICATED"
+
+
+async def test_a_tablet_that_renews_while_another_takes_its_place_gets_nothing(doors: Any, reason_of: Any, sql: Any) -> None:
+    tablet = await doors.paired()
+    waiting, good = (
+        "SELECT pid FROM pg_locks WHERE NOT granted",
+        "SELECT fingerprint FROM till_certificates WHERE revoked_at IS NULL",
+    )
+    async with doors.database.transaction(doors.tenant_id) as tx:
+        await till_credentials.replace(tx, tablet.till_id, "", "the new one")
+        asked = asyncio.create_task(reason_of(renewed(doors, tablet, by_signature(tablet), by_certificate=False)))
+        while not asked.done() and not await sql(waiting):
+            await asyncio.sleep(0.01)
+    assert (await asked)[0] == "TILL_REVOKED"
+    assert await sql(f"{good} AND till_id = :id", id=tablet.till_id) == []
 
 
 async def test_a_cloud_that_forgot_a_renewal_still_knows_the_till(doors: Any, sql: Any) -> None:

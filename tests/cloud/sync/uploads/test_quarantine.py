@@ -9,6 +9,7 @@ from typing import Any
 
 import grpc
 import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
 from structlog.testing import capture_logs
 
 from cloud.platform import calls
@@ -23,6 +24,7 @@ from gipos.v1.devices_pb2 import (
     RetryQuarantinedRequest,
 )
 from gipos.v1.devices_pb2_grpc import DeviceServiceStub
+from gipos.v1.sales_pb2 import Sale
 from kernel.errors import NotFound, VersionConflict
 from kernel.ids import new_id
 
@@ -86,6 +88,20 @@ async def mended(market: Any, count: int = 1) -> list[Any]:
             "TIME_WRONG",
             {"sale_recorded": {"id": f"sal_{'0' * 26}", "lines": [{"quantity": "1"}]}, "occurred_time": {"seconds": 10**12}},
         ),
+        (
+            "TIME_WRONG",
+            {"sale_recorded": {"id": f"sal_{'0' * 26}", "lines": [{"quantity": "1"}], "sale_time": {"nanos": -(2**31)}}},
+        ),
+        (
+            "TIME_WRONG",
+            {
+                "sale_recorded": {
+                    "id": f"sal_{'0' * 26}",
+                    "lines": [{"quantity": "1"}],
+                    "refunds": [{"create_time": {"seconds": 2**63 - 1}}],
+                }
+            },
+        ),
         ("COUNT_PRODUCT_WRONG", {"stock_counted": {"product_id": "x"}}),
         ("COUNT_NEGATIVE", {"stock_counted": {"product_id": f"prd_{'0' * 26}", "counted": "-1"}}),
         ("QUANTITY_WRONG", {"stock_counted": {"product_id": f"prd_{'0' * 26}", "counted": "1.2345"}}),
@@ -97,6 +113,19 @@ async def mended(market: Any, count: int = 1) -> list[Any]:
 def test_what_stood_in_the_way_has_a_reason_and_is_said_in_both_languages(reason: str, fields: Any) -> None:
     (item,) = facts.understood([Operation(op_seq=1, **fields)], facts.Place("dev", "out", "Asia/Jakarta"), datetime.now(UTC))
     assert item.fact == facts.Poison(reason, " / ".join(troubles.TEXTS[reason]))
+
+
+def test_every_moment_of_a_sale_is_looked_at() -> None:
+    """A moment that cannot be written as JSON would make every list unreadable in which the sale is."""
+    found = {
+        f"{message.name}.{field.name}"
+        for message in Sale.DESCRIPTOR.file.message_types_by_name.values()
+        for field in message.fields
+        if field.message_type is Timestamp.DESCRIPTOR
+    }
+    # Of a till's sale create_time and update_time are the cloud's; updated_since is no part of a sale.
+    looked_at = {"Sale.sale_time", "Sale.create_time", "Sale.update_time", "Refund.create_time"}
+    assert found == looked_at | {"ListSalesRequest.updated_since"}
 
 
 async def test_it_is_stored_once_even_if_two_press_at_the_same_time(market: Any, owner: Any) -> None:
