@@ -6,7 +6,7 @@ wake-ups follow; everything slower reads the log from where it stands, in its ow
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from cloud.platform.database import AfterCommit, Announcing, BeforeCommit
 from cloud.platform.wakeups import Wakeups
@@ -19,8 +19,8 @@ BEFORE_COMMIT: Sequence[BeforeCommit] = (fanout.enqueue,)
 def after_commit(wakeups: Wakeups, dispatcher: Dispatcher) -> Sequence[AfterCommit]:
     """Who is woken."""
 
-    def tell_readers(tx: Announcing) -> None:
-        wakeups.committed(tx)  # the tills' links, the dashboards, GET /api/v1/events:watch
+    def tell_readers(tx: Announcing) -> Callable[[], None] | None:
+        return wakeups.committed(tx)  # the tills' links, the dashboards, GET /api/v1/events:watch
 
     def deliver(tx: Announcing) -> None:
         if fanout.DELIVERIES in tx.due:

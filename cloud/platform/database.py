@@ -131,7 +131,8 @@ class SharedTransaction(Announcing):
 
 
 BeforeCommit = Callable[[Announcing, Sequence[log.NewEvent]], Awaitable[None]]
-AfterCommit = Callable[[Announcing], None]
+AfterCommit = Callable[[Announcing], Callable[[], None] | None]
+"""What it returns is done when whoever made the change goes on: for what takes long."""
 
 
 class Database:
@@ -150,11 +151,19 @@ class Database:
         """The same, to find out who calls: apart, because after a cut all tills ask at once."""
         self._before_commit: Sequence[BeforeCommit] = ()
         self._after_commit: Sequence[AfterCommit] = ()
+        self._meanwhile: list[Callable[[Announcing], None]] = []
 
     def react(self, *, before_commit: Sequence[BeforeCommit], after_commit: Sequence[AfterCommit]) -> None:
         """Sets what happens with every transaction that published events. Called once, by the composition root."""
         self._before_commit = before_commit
         self._after_commit = after_commit
+
+    def meanwhile(self, prepare: Callable[[Announcing], None]) -> None:
+        """Has this called while the COMMIT of a `transaction` with events is under way: heads and epochs are known by then.
+
+        For what can be made ready in the time and costs nothing when it is in vain: the commit may fail.
+        """
+        self._meanwhile.append(prepare)
 
     @asynccontextmanager
     async def transaction(self, tenant_id: str) -> AsyncIterator[Transaction]:
@@ -165,21 +174,26 @@ class Database:
             Unreachable: the database is away; whether the change happened is not known.
         """
         with _understood():
-            async with self._app.begin() as connection:
-                await connection.execute(_SET_TENANT, {"tenant_id": tenant_id})
-                tx = Transaction(connection, tenant_id, business_days.now())
-                yield tx
-                entries = trail.entries(tenant_id, tx.now, tx.events)
+            async with self._app.connect() as connection:
+                async with connection.begin():
+                    await connection.execute(_SET_TENANT, {"tenant_id": tenant_id})
+                    tx = Transaction(connection, tenant_id, business_days.now())
+                    yield tx
+                    entries = trail.entries(tenant_id, tx.now, tx.events)
+                    if entries:
+                        await connection.execute(trail.INSERT, entries)
+                    if tx.events:
+                        for react in self._before_commit:
+                            await react(tx, tx.events)
+                        # The counter rows are locked by the very last statement: see cloud/platform/log.py.
+                        tx.heads, tx.epochs = await log.append(tx, tenant_id, tx.events)
+                        for prepare in self._meanwhile:
+                            asyncio.get_running_loop().call_soon(prepare, tx)  # which is when COMMIT is being waited for
                 if entries:
-                    await connection.execute(trail.INSERT, entries)
-                if tx.events:
-                    for react in self._before_commit:
-                        await react(tx, tx.events)
-                    # The counter rows are locked by the very last statement: see cloud/platform/log.py.
-                    tx.heads, tx.epochs = await log.append(tx, tenant_id, tx.events)
-        if entries:
-            trail.committed()
-        self._announce(tx)
+                    trail.committed()
+                # Giving the connection back takes some turns of the loop, which are theirs who wait.
+                later = self._announce(tx)
+        self._go_on(tx, later)
 
     @asynccontextmanager
     async def together(self, tenant_id: str) -> AsyncIterator[SharedTransaction]:
@@ -200,17 +214,29 @@ class Database:
                 tx.heads, tx.epochs = await log.append(tx, tenant_id, tx.events, tx.along)
         for call, _ in tx.entries:
             call.is_recorded = True
-        self._announce(tx)
+        self._go_on(tx, self._announce(tx))
 
-    def _announce(self, tx: Transaction | SharedTransaction) -> None:
-        """Tells those who wait. It is committed: a failure here must not look like a failed change, or it would be made again."""
-        if not tx.heads:
-            return
-        for announce in self._after_commit:
+    def _announce(self, tx: Announcing) -> Sequence[Callable[[], None]]:
+        """Tells those who wait, and what is left to be done of that.
+
+        It is committed: a failure here must not look like a failed change, or it would be made again.
+        """
+        later = []
+        for announce in self._after_commit if tx.heads else ():
             try:
-                announce(tx)
+                if (rest := announce(tx)) is not None:
+                    later.append(rest)
             except Exception:
                 logger.exception("not_announced", tenant_id=tx.tenant_id)  # the poll finds it within a second
+        return later
+
+    def _go_on(self, tx: Announcing, later: Sequence[Callable[[], None]]) -> None:
+        """What was left; whoever is cancelled before leaves it to the poll."""
+        for rest in later:
+            try:
+                rest()
+            except Exception:
+                logger.exception("not_announced", tenant_id=tx.tenant_id)  # as above
 
     @asynccontextmanager
     async def snapshot(self, tenant_id: str) -> AsyncIterator[AsyncConnection]:

@@ -18,10 +18,11 @@ How a link uses it (all state is the link's own):
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextvars import Context
 from dataclasses import dataclass
 from functools import partial
+from typing import Protocol
 
 from cloud.platform import log
 from cloud.platform.database import Database
@@ -34,9 +35,20 @@ KEPT_BYTES = 16 * 1024 * 1024
 READS_AT_ONCE = 3
 """Ranges being read at the same moment, of all merchants: the rest of the connections are for those who sell."""
 NOBODY = Watermark(0, 0)
+PREPARED_EVENTS, PREPARED_BYTES, PREPARED_LANES = 16, 32 * 1024, 64
+"""What is made ready during a COMMIT, at most: events and bytes of a lane, and lanes. So few are never cut, see ranges.cut."""
 
 # See migration 0010: the function sets the tenant, so this runs as a single statement inside the fence.
 _RANGE = "SELECT * FROM log_range($1, $2, $3, $4, $5, $6, $7, $8)"
+
+
+class Committing(Protocol):
+    """What a transaction tells whose COMMIT is under way."""
+
+    tenant_id: str
+    events: list[log.NewEvent]
+    heads: dict[str, int]
+    epochs: dict[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +64,21 @@ class _Range:
     """Where in it the Changes begin."""
     is_full: bool
     """It ends where it does because it is full, not because that was all."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """A range of events whose COMMIT was under way."""
+
+    place: Place
+    events: Sequence[log.NewEvent]
+    shared: _Range
+
+    def holds(self, place: Place, events: Sequence[tuple[int, log.NewEvent]]) -> bool:
+        """Whether these very events follow this place: after a rollback others get the same positions."""
+        if self.place != place or len(events) != len(self.events):
+            return False
+        return all(event is ours for (_, event), ours in zip(events, self.events, strict=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,15 +103,21 @@ class Frames:
         self._kept: dict[tuple[str, str, int], _Range] = {}
         """By merchant, lane and where it begins. The least recently used is forgotten first."""
         self._reading: dict[tuple[str, Place, int], asyncio.Task[_Read]] = {}
+        self._prepared: dict[tuple[str, str], _Prepared] = {}
+        """By merchant and lane: of what was being committed last."""
         self._turns = turns or Turns(READS_AT_ONCE)
         self.reads = 0
         """How many ranges were read from the database so far."""
 
     def may_have_more(self, tenant_id: str, place: Place, own: Own | None = None) -> bool:
         """Whether asking may be worth it. Cheap, and wrong only in the direction of asking."""
+        return self.may_follow(tenant_id, place.lane, place.epoch, place.seq, own)
+
+    def may_follow(self, tenant_id: str, lane: str, epoch: int, seq: int, own: Own | None = None) -> bool:
+        """As may_have_more, for who has no Place: it is asked for every lane of every stream that wakes."""
         if own is not None and (own.known is None or own.known.op_seq > own.told):
             return True
-        return self._wakeups.may_have_more(tenant_id, place.lane, place.seq, place.epoch)
+        return self._wakeups.may_have_more(tenant_id, lane, seq, epoch)
 
     async def next(self, tenant_id: str, place: Place, own: Own | None = None) -> Frame | Restart | None:
         """What follows a place: a frame, a restart, or None for nothing new. `own` only for the lane of the till's own outlet.
@@ -118,6 +151,7 @@ class Frames:
         if self._life != self._wakeups.life:  # the database may be another one: nothing that was remembered holds
             self._life, self._size = self._wakeups.life, 0
             self._kept.clear()
+            self._prepared.clear()
         known = self._wakeups.known(tenant_id, place.lane)
         if known is None or known[0] not in {0, place.epoch} or not 0 <= known[1] - place.seq <= ranges.TOO_FAR:
             return None
@@ -131,9 +165,27 @@ class Frames:
         fresh = self._wakeups.recent.after(tenant_id, place.lane, place.epoch, place.seq)
         if not fresh or fresh[-1][0] < max(least, known[1]):
             return None  # not the whole tail: the log has it in one piece
-        wanted = ranges.types_of(place.lane)
-        rows = [(seq, event.subject_id, event.body) for seq, event in fresh if event.type in wanted]
-        return self._keep(tenant_id, place, rows, fresh[-1][0], least, fresh[-1][0])
+        prepared = self._prepared.pop((tenant_id, place.lane), None)
+        if prepared is not None and prepared.holds(place, fresh):
+            return self._keep(tenant_id, place, prepared.shared)
+        rows, upto = ranges.cut(_rows(place.lane, fresh), fresh[-1][0], least)
+        return self._keep(tenant_id, place, _made(place, rows, upto, is_full=upto < fresh[-1][0]))
+
+    def prepare(self, tx: Committing) -> None:
+        """Makes what will be told to who stands right before these events, while their COMMIT is under way.
+
+        It is told only once exactly these events are known to follow that place, so nothing is lost when the commit fails.
+        """
+        for lane, head in tx.heads.items():
+            events = [event for event in tx.events if event.lane == lane]
+            is_small = len(events) <= PREPARED_EVENTS and sum([len(event.body) for event in events]) <= PREPARED_BYTES
+            if not is_small or not self._wakeups.has_waiting(tx.tenant_id, lane):
+                continue
+            place = Place(lane, tx.epochs[lane], head - len(events))
+            rows = _rows(lane, enumerate(events, place.seq + 1))
+            self._prepared[tx.tenant_id, lane] = _Prepared(place, events, _made(place, rows, head, is_full=False))
+            if len(self._prepared) > PREPARED_LANES:
+                del self._prepared[next(iter(self._prepared))]
 
     def _is_at_head(self, tenant_id: str, place: Place) -> bool:
         return not self._wakeups.may_have_more(tenant_id, place.lane, place.seq, place.epoch)
@@ -175,16 +227,11 @@ class Frames:
         shared = None
         if upto > place.seq and ranges.restart_reason(head, place) is None:
             found = list(zip(*(column or () for column in columns), strict=True))
-            shared = self._keep(tenant_id, place, found, upto, max(least, log_seq), last_seq)
+            rows, end = ranges.cut(found, upto, max(least, log_seq))
+            shared = self._keep(tenant_id, place, _made(place, rows, end, is_full=end < last_seq))
         return _Read(head, Watermark(op_watermark, log_seq), shared)
 
-    def _keep(self, tenant_id: str, place: Place, found: Sequence[Row], end: int, least: int, head: int) -> _Range:
-        rows, upto = ranges.cut(found, end, least)
-        is_full = upto < head
-        changes = ranges.folded(place.lane, rows)
-        inner = wire.changes(place.lane, place.epoch, place.seq, upto, changes)
-        data = wire.changes_frame(inner)
-        shared = _Range(place.epoch, upto, len(changes), data, len(data) - len(inner), is_full)
+    def _keep(self, tenant_id: str, place: Place, shared: _Range) -> _Range:
         key = (tenant_id, place.lane, place.seq)
         if (before := self._kept.pop(key, None)) is not None:
             self._size -= _cost(before)
@@ -193,6 +240,18 @@ class Frames:
         while self._size > self._limit:
             self._size -= _cost(self._kept.pop(next(iter(self._kept))))
         return shared
+
+
+def _rows(lane: str, events: Iterable[tuple[int, log.NewEvent]]) -> list[Row]:
+    wanted = ranges.types_of(lane)
+    return [(seq, event.subject_id, event.body) for seq, event in events if event.type in wanted]
+
+
+def _made(place: Place, rows: Sequence[Row], upto: int, *, is_full: bool) -> _Range:
+    changes = ranges.folded(place.lane, rows)
+    inner = wire.changes(place.lane, place.epoch, place.seq, upto, changes)
+    data = wire.changes_frame(inner)
+    return _Range(place.epoch, upto, len(changes), data, len(data) - len(inner), is_full)
 
 
 def _cost(shared: _Range) -> int:

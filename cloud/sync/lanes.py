@@ -14,6 +14,7 @@ being read) is thrown away.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TypeAlias
@@ -100,8 +101,13 @@ class Lane:
     under_way: list[tuple[int, int, float]] = field(default_factory=list)
     """Position, pieces (0 for a range or a whole snapshot) and since when, of everything unconfirmed."""
 
-    def wanted(self) -> Begin | Piece | More | None:
-        """What is to be done next for this lane."""
+    def wanted(self, may_follow: Callable[[Lane], bool] | None = None) -> Begin | Piece | More | None:
+        """What is to be done next for this lane.
+
+        Args:
+            may_follow: Whether there can be anything after `passed`, for who knows that at once. It is asked right before a
+                reader would be: a lane that has not grown is clean without one.
+        """
         if self.state is LaneState.OWED:
             return Begin(self.name, self.reason, self.begun, self.index, self.version)
         if self.state is LaneState.SENDING:
@@ -110,6 +116,8 @@ class Lane:
         if not self.dirty or len(self.under_way) >= CREDIT:
             return None
         self.dirty = False  # before anybody reads: what comes while the log is being read makes it dirty again
+        if may_follow is not None and not may_follow(self):
+            return None
         return More(self.name, self.epoch, self.seq, self.version, self.passed)
 
     @property

@@ -56,10 +56,12 @@ class EdgeLinkServicer(link_pb2_grpc.EdgeLinkServiceServicer):
         admission: Admission | None = None,
     ) -> None:
         admission = admission or Admission()
+        frames = Frames(database, wakeups)
+        database.meanwhile(frames.prepare)
         self._process = Process(
             database,
             wakeups,
-            Frames(database, wakeups),
+            frames,
             snapshots,
             presences,
             Intake(database),

@@ -16,7 +16,7 @@ ENDED       nothing   nothing                        nothing   nothing      noth
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from functools import cache
@@ -32,6 +32,7 @@ from gipos.edge.v1.link_pb2 import (
     LinkResponse,
     OfflinePolicy,
     Operation,
+    Ping,
     Progress,
     Reset,
     ResetReason,
@@ -207,8 +208,7 @@ class Session:
                 ping = frame.ping
                 progress = self._progress(now, number=ping.number)
                 progress.received_time.FromNanoseconds(received_ns)
-                device_ms = ping.device_time.ToMilliseconds() if ping.HasField("device_time") else None
-                return [Heard(ping.waiting_operations, device_ms)]
+                return [Heard(ping.waiting_operations, _milliseconds(ping))]
             case "command_result":
                 return [Settle(frame.command_result)]
             case "not_applied":
@@ -306,14 +306,17 @@ class Session:
 
     # What happens around it.
 
-    def wanted(self) -> Want | None:
-        """What the till is to be sent next. The lanes take turns, so that a long catalogue does not hold up the stock."""
+    def wanted(self, may_follow: Callable[[Lane], bool] | None = None) -> Want | None:
+        """What the till is to be sent next. The lanes take turns, so that a long catalogue does not hold up the stock.
+
+        `may_follow` is as in Lane.wanted.
+        """
         if self.phase is not Phase.LIVE:
             return None
         lanes = list(self._lanes.values())
         for step in range(len(lanes)):
             place = (self._turn + step) % len(lanes)
-            if (want := lanes[place].wanted()) is not None:
+            if (want := lanes[place].wanted(may_follow)) is not None:
                 self._turn = place + 1
                 return want
         return None
@@ -380,6 +383,14 @@ class Session:
         if self.phase is not Phase.ENDED:
             self.phase, self.ending = Phase.ENDED, ending
         return []
+
+
+def _milliseconds(ping: Ping) -> int | None:
+    """The till's wall clock; None when it says nothing, or no moment: with whatever clock it has, a till is linked and sells."""
+    try:
+        return ping.device_time.ToMilliseconds() if ping.HasField("device_time") else None
+    except ValueError:
+        return None
 
 
 @cache

@@ -257,7 +257,7 @@ class Stream:
                 wake.clear()
                 self._call.go_on()
                 session.touch()
-                if session.phase is Phase.LIVE:
+                if session.phase is Phase.LIVE and self._known_of_mail() != self._mail:
                     await self._look_at_mail()
             if session.outgoing:
                 return True
@@ -266,9 +266,8 @@ class Stream:
             if session.phase is Phase.ENDED:
                 self._end()
                 return False
-            while not session.outgoing and (want := session.wanted()) is not None:
-                if type(want) is not More or self._may_follow(want):
-                    await self._fetch(want)
+            while not session.outgoing and (want := session.wanted(self._may_follow)) is not None:
+                await self._fetch(want)
             if not session.outgoing:
                 await wake.wait()
 
@@ -302,9 +301,10 @@ class Stream:
             case Begin():
                 await self._begin(want)
 
-    def _may_follow(self, want: More) -> bool:
-        own = self._own if want.lane == self.who.outlet_id else None
-        return self._process.frames.may_have_more(self.who.tenant_id, Place(want.lane, want.epoch, want.passed), own)
+    def _may_follow(self, lane: Lane) -> bool:
+        who, name = self.who, lane.name
+        own = self._own if name == who.outlet_id else None
+        return self._process.frames.may_follow(who.tenant_id, name, lane.epoch, lane.passed, own)
 
     async def _more(self, want: More, own: Own | None) -> None:
         tenant_id, process = self.who.tenant_id, self._process
@@ -344,11 +344,9 @@ class Stream:
                 self._snapshots = None
 
     async def _look_at_mail(self) -> None:
-        """What waits for the till beside the log, if it may be something new."""
+        """What waits for the till beside the log."""
         process, who, session = self._process, self.who, self.session
         told = self._known_of_mail()
-        if told == self._mail:
-            return
         async with process.database.reading(who.tenant_id) as connection:
             policy = await policies.current(connection, who.tenant_id, who.till_id)
             waiting = await commands.waiting(connection, who.tenant_id, who.till_id)

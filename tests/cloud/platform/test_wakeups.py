@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, suppress
 from typing import Any
 
 import asyncpg
@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from cloud.accounts import outlets
 from cloud.platform import log
 from cloud.platform.database import Database
-from cloud.platform.wakeups import Wakeups, _payloads
+from cloud.platform.wakeups import A_FEW, FEW, Wakeups, _payloads
 from gipos.v1.catalog_pb2 import Product, TaxClass
 from kernel.event_types import PRODUCT_CREATED
 
@@ -66,6 +66,53 @@ async def test_a_reader_in_another_process_is_woken(database_url: Any) -> None:
                 await publish(writer)
                 await heard(wake)
                 await heard(other)
+
+
+@pytest.mark.usefixtures("tenant")
+async def test_a_few_are_woken_before_the_writer_goes_on_and_many_after(database_url: Any) -> None:
+    async with process(database_url) as (database, wakeups):
+        known: list[Any] = []
+        database.react(
+            before_commit=(), after_commit=(wakeups.committed, lambda _: known.append(wakeups.known(TENANT, "tenant")))
+        )
+        with ExitStack() as waiting:
+            for count in (FEW, FEW + 1):
+                while len(wakeups._waiting.get(TENANT, {}).get("tenant", ())) < count:
+                    waiting.enter_context(wakeups.waiting(TENANT, ("tenant",)))
+                bells = list(wakeups._waiting[TENANT]["tenant"])
+                for bell in bells:
+                    bell.clear()
+                await publish(database)
+                for bell in bells:
+                    await heard(bell)
+        assert known == [(1, 1), (1, 1)], "the second was told of later"
+
+
+async def test_many_readers_hear_of_changes_that_follow_on_each_other_together(database: Any) -> None:
+    wakeups = Wakeups(database)
+    with ExitStack() as stack:
+        many = [stack.enter_context(wakeups.waiting(TENANT, {"out_many"})) for _ in range(A_FEW + 1)]
+        few = [stack.enter_context(wakeups.waiting(TENANT, {"out_few"})) for _ in range(A_FEW)]
+        leaves = wakeups.waiting(TENANT, {"out_left"})
+        for event in (*many, *few):
+            event.clear()
+        for position in range(1, 4):
+            wakeups.touch(TENANT, {"out_many": position, "out_few": position})
+            assert [event.is_set() for event in many] == [position == 1] * len(many), "the first at once, the others together"
+            assert all(event.is_set() for event in few)
+            for event in (*many, *few):
+                event.clear()
+            assert wakeups.may_have_more(TENANT, "out_many", position - 1), "what is known is known at once"
+        for event in many:
+            await heard(event)
+            event.clear()
+        assert not wakeups._late
+        wakeups.touch(TENANT, {"out_many": 4})
+        wakeups.touch(TENANT, {"out_many": 5})
+        with leaves:
+            pass
+    assert not wakeups._late
+    assert not wakeups._next
 
 
 @pytest.mark.usefixtures("tenant")

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from cloud.sync.admission import LONGEST_WAIT_SECONDS, Admission
 from cloud.sync.lanes import CREDIT, DISPUTES, PIECES, STALLED_SECONDS, Begin, Lane, LaneState, More, Piece
@@ -16,6 +17,7 @@ from cloud.sync.sessions import (
     HELLO_WITHIN_SECONDS,
     MAX_BATCH,
     Ending,
+    Heard,
     Opened,
     Phase,
     Session,
@@ -259,6 +261,31 @@ def test_two_ranges_may_be_under_way_and_a_confirmation_is_credit_for_more() -> 
     assert CREDIT == 2
 
 
+def test_a_lane_that_has_not_grown_is_clean_without_a_reader_and_asked_only_when_it_may_be_told() -> None:
+    session, asked = a_session(following(5)), []
+
+    def may_follow(lane: Lane) -> bool:
+        asked.append((lane.name, lane.epoch, lane.passed))
+        return len(asked) > 1
+
+    assert session.wanted(may_follow) is None
+    assert session.wanted(may_follow) is None, "it was asked, and is clean"
+    assert asked == [(LANE, 1, 5)]
+    session.touch()
+    assert session.wanted(may_follow) == MORE
+    for upto in range(6, 6 + CREDIT):
+        session.touch()
+        want = session.wanted(may_follow)
+        assert isinstance(want, More)
+        session.frame(want, upto, b"x", 0.0)
+    session.touch()
+    assert session.wanted(may_follow) is None
+    assert len(asked) == 2 + CREDIT, "nobody is asked without credit"
+    session.receive(applied(6), 0.0)
+    assert session.wanted(may_follow) == More(LANE, 1, 5 + CREDIT, 0, 5 + CREDIT)
+    assert a_session(owed()).wanted(lambda _: pytest.fail("a snapshot is owed whatever has grown")) is not None
+
+
 def test_a_snapshot_stops_after_a_few_pieces_that_are_not_confirmed() -> None:
     session = a_session(owed())
     want = session.wanted()
@@ -442,6 +469,15 @@ def test_a_ping_is_answered_with_when_it_came_and_puts_the_heartbeat_off() -> No
     session.tick(9.0 + HEARTBEAT_SECONDS * 0.9)
     assert session.outgoing == []
     session.tick(9.0 + HEARTBEAT_SECONDS * 1.1)
+    assert len(session.outgoing) == 1
+
+
+@pytest.mark.parametrize("clock", [Timestamp(seconds=2**63 - 1), Timestamp(seconds=5, nanos=-1)], ids=["no_year", "no_fraction"])
+def test_a_ping_of_a_till_whose_clock_shows_no_moment_is_answered_all_the_same(clock: Timestamp) -> None:
+    session = a_session(following())
+    assert session.receive(LinkRequest(ping=Ping(number=4, waiting_operations=3, device_time=clock)), 9.0, 1_500) == [
+        Heard(waiting=3, device_ms=None)
+    ]
     assert len(session.outgoing) == 1
 
 

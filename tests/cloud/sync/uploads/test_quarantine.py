@@ -202,7 +202,7 @@ async def test_a_change_that_the_catalogue_refuses_concerns_no_other(market: Any
     till = market.tills[0]
 
     def edit(product_id: str, price: int, *fields: str) -> Operation:
-        operation = till._numbered(Operation(op_id=new_id("ope")), 0)
+        operation: Operation = till._numbered(Operation(op_id=new_id("ope")), 0)
         operation.product_edited.product.id, operation.product_edited.product.price.amount = product_id, price
         operation.product_edited.fields.extend(fields)
         operation.product_edited.base_version = 99

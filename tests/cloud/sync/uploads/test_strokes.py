@@ -71,7 +71,7 @@ async def rows(market: Any, name: str) -> list[dict[str, Any]]:
             del one["id"]
         if "body" in one:
             kind = Level if one.get("type") == "inventory.updated" else Sale
-            body = kind.FromString(one.pop("body"))
+            body: Any = kind.FromString(one.pop("body"))
             for moment in ("create_time", "update_time"):
                 if moment in kind.DESCRIPTOR.fields_by_name:
                     body.ClearField(moment)
