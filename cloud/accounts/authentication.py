@@ -217,6 +217,11 @@ class Authentication:
         return NOBODY
 
     async def _identify(self, call: Call, credential: Credential, stale: Known | None) -> Known:
+        if not credential and call.method.startswith(_LINK):
+            raise Unauthenticated(
+                "A till shows who it is by its certificate or its device token (authorization: Bearer gipos_device_…), and this"
+                " call has neither. A tablet gets its certificate when it is paired: python -m edge enroll."
+            )
         if not credential:
             raise Unauthenticated("An API key is missing. Send the header Authorization: Bearer gipos_test_… or gipos_live_….")
         failures = self._device_failures if credentials.is_till(credential) else self.failures

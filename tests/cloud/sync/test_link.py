@@ -232,6 +232,12 @@ async def test_only_a_device_token_opens_a_link(shop: Any) -> None:
     assert caught.value.code() == grpc.StatusCode.PERMISSION_DENIED
 
 
+async def test_who_comes_without_anything_is_told_how_a_till_gets_in(shop: Any) -> None:
+    with pytest.raises(grpc.aio.AioRpcError, match="python -m edge enroll") as refused:
+        await shop.link.Link().read()
+    assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
+
+
 async def test_a_frame_never_ends_within_the_tills_own_upload(shop: Any) -> None:
     """Else the till would take the same sales off its stock twice: once as pending, once in the level."""
     coffee = await shop.product(stock="5000")
