@@ -120,7 +120,7 @@ async def open_session(database: Database, caller: Caller, hello: Hello) -> Sess
         is_other = bool(await watermarks.strangers(tx, caller.till_id, epoch, sent))
         is_behind = not is_old and 0 < hello.last_op_seq < stored
         is_backwards = before is not None and epoch < before.store_epoch
-        was_met = before is not None and before.forked_epoch == epoch and acknowledged < stored
+        was_met = before is not None and before.forked_epoch == epoch and acknowledged != stored
         new_epoch = 0
         if is_other or is_behind or was_met:
             if not was_met:

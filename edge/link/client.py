@@ -301,6 +301,8 @@ class LinkClient:
             await carry_out(order, session, self._storage)
             match order:
                 case Adopt(welcome):
+                    # A cloud that was restored gets what was done in earlier lives as well: there is more in the outbox now.
+                    session.recorded(await self._storage.store.read(outbox.last_op_seq))
                     self._failures = min(self._failures, 1)
                     self._window = welcome.reconnect_window_ms / 1000 or None
                     self._show(LinkState.ONLINE, words.NOTHING)

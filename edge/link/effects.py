@@ -143,6 +143,10 @@ async def _adopt(welcome: Welcome, storage: Storage) -> None:
     def keep(connection: apsw.Connection) -> None:
         facts.put(connection, facts.TILL_ID, welcome.till.id)
         outbox.settle(connection, welcome.op_watermark, now)
+        heads = {head.lane: head.epoch for head in welcome.heads}
+        if outbox.met(connection, heads.get(lanes.TENANT_LANE, 0)):
+            # It may have lost what was acknowledged in earlier lives, too, and nobody asks for that by its numbers.
+            outbox.revive(connection)
         receipt_numbers.follow(connection, welcome.last_sale_number, welcome.till)
 
     # The store before the replica: the identity, with which sales can be made, must not be there before the count is.

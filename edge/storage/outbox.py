@@ -6,7 +6,7 @@ never removed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 import apsw
@@ -18,7 +18,7 @@ from gipos.edge.v1.link_pb2 import Operation, ProductEdited
 KEEP_MS = 30 * 24 * 3600 * 1000
 KEEP_AT_LEAST = 50_000
 """So many of the newest are kept when the disk runs short and older ones go before their time."""
-SALE = "sale_recorded"
+SALE, EDIT = "sale_recorded", "product_edited"
 BATCH_BYTES = 256 * 1024
 
 
@@ -68,7 +68,7 @@ def append(connection: apsw.Connection, operation: Operation, deltas: Mapping[st
         "INSERT INTO pending_deltas (op_seq, product_id, delta) VALUES (?, ?, ?)",
         [(operation.op_seq, product_id, delta) for product_id, delta in deltas.items()],
     )
-    if kind == "product_edited":
+    if kind == EDIT:
         connection.execute(
             "INSERT INTO pending_edits (op_seq, product_id, body) VALUES (?, ?, ?)",
             (operation.op_seq, operation.product_edited.product.id, operation.product_edited.SerializeToString()),
@@ -136,7 +136,19 @@ def settle(connection: apsw.Connection, watermark: int, now_ms: int) -> None:
         "UPDATE operations SET acknowledged_at = NULL WHERE op_seq > ? AND acknowledged_at IS NOT NULL", (watermark,)
     )
     if connection.changes():
-        _revive(connection)
+        revive(connection)
+
+
+def met(connection: apsw.Connection, epoch: int) -> bool:
+    """Notes the epoch of the merchant's lane, 0 for not said; whether it is another than when the cloud was met last.
+
+    Then the cloud was restored from a backup since.
+    """
+    known = facts.number(connection, facts.CLOUD_EPOCH)
+    if not epoch or known == epoch:
+        return False
+    facts.put(connection, facts.CLOUD_EPOCH, epoch)
+    return known != 0
 
 
 def acknowledge(connection: apsw.Connection, watermark: int, now_ms: int) -> None:
@@ -177,17 +189,35 @@ def begin_epoch(connection: apsw.Connection, epoch: int) -> Standing:
     return standing(connection)
 
 
-def _revive(connection: apsw.Connection) -> None:
-    """Puts what was done in earlier lives at the end of the queue. Its ids tell the cloud which of it it has."""
+def revive(connection: apsw.Connection) -> None:
+    """Puts what was done in earlier lives at the end of the queue. Its ids tell the cloud which of it it has.
+
+    Changes of products that were changed again since stay out: at the end of the queue they would undo the newer ones.
+    """
+    newer: set[tuple[str, str]] = set()
+    for (stored,) in connection.execute("SELECT body FROM operations WHERE kind = ?", (EDIT,)).fetchall():
+        edited = Operation.FromString(blob(stored)).product_edited
+        newer |= {(edited.product.id, field) for field in edited.fields}
     rows = connection.execute(
         "SELECT op_id, body, kind, amount, created_at FROM past_operations ORDER BY store_epoch, op_seq"
     ).fetchall()
-    for op_id, body, kind, amount, created_at in rows:
-        connection.execute(
-            "INSERT INTO operations (op_seq, op_id, body, created_at, kind, amount) VALUES (?, ?, ?, ?, ?, ?)",
-            (facts.advance(connection, facts.LAST_OP_SEQ), op_id, body, created_at, kind, amount),
-        )
+    for op_id, stored, kind, amount, created_at in rows:
+        body = blob(stored) if kind != EDIT else _without(Operation.FromString(blob(stored)), newer)
+        if body:
+            connection.execute(
+                "INSERT INTO operations (op_seq, op_id, body, created_at, kind, amount) VALUES (?, ?, ?, ?, ?, ?)",
+                (facts.advance(connection, facts.LAST_OP_SEQ), op_id, body, created_at, kind, amount),
+            )
     connection.execute("DELETE FROM past_operations")
+
+
+def _without(operation: Operation, newer: Collection[tuple[str, str]]) -> bytes:
+    """A change of a product, serialised, without the fields that have a newer value; empty when nothing is left of it."""
+    edited = operation.product_edited
+    left = [field for field in edited.fields if (edited.product.id, field) not in newer]
+    del edited.fields[:]
+    edited.fields.extend(left)
+    return operation.SerializeToString() if left else b""
 
 
 def quarantine(connection: apsw.Connection, notes: Iterable[tuple[int, str, str]]) -> None:

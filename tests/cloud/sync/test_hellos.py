@@ -35,6 +35,12 @@ CASES: dict[str, tuple[dict[str, int] | None, dict[str, int] | None, dict[str, A
     "the same once it is known": (KNOWN, {**STORED, "claimed_seq": 30}, {"acknowledged_op_seq": 30, "last_op_seq": 30}, True),
     "a life in which two were met": ({**KNOWN, "forked_epoch": 3}, STORED, {"acknowledged_op_seq": 18}, False),
     "the one of them that is not behind": ({**KNOWN, "forked_epoch": 3}, STORED, {"acknowledged_op_seq": 20}, True),
+    "one of them before a cloud that was restored": (
+        {**KNOWN, "forked_epoch": 3},
+        {**STORED, "claimed_seq": 30},
+        {"acknowledged_op_seq": 30, "last_op_seq": 30},
+        False,
+    ),
     "an older life": ({**KNOWN, "store_epoch": 4}, STORED, {}, False),
     "a newer life": ({**KNOWN, "store_epoch": 2}, None, {}, True),
     "a till of the first version": (KNOWN, STORED, {"boot_id": ""}, True),

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ from edge.storage import facts, outbox, schema
 from edge.storage.database import Database
 from edge.storage.folder import Storage
 from edge.storage.space import Budget
-from gipos.edge.v1.link_pb2 import Operation, StockCounted
+from gipos.edge.v1.link_pb2 import Operation, ProductEdited, StockCounted
+from gipos.v1.catalog_pb2 import Product
 from gipos.v1.sales_pb2 import Sale
 from kernel.ids import new_id
 from kernel.money import rupiah
@@ -174,6 +176,29 @@ async def test_a_cloud_that_lost_what_it_had_acknowledged_gets_what_was_done_in_
     await storage.store.write(lambda connection: outbox.settle(connection, 0, 10))
     assert (await numbers(storage)) == (4, 1, 4), "once is enough"
     assert (await storage.store.read(outbox.unsent)).sales == 3
+
+
+async def test_changes_of_earlier_lives_come_back_without_what_was_changed_again_since(storage: Storage) -> None:
+    def edit(op_id: str, product_id: str, *fields: str) -> Operation:
+        return Operation(op_id=op_id, product_edited=ProductEdited(product=Product(id=product_id), fields=fields))
+
+    async def make(operation: Operation) -> None:
+        await storage.store.write(lambda connection: outbox.append(connection, operation, {}, 1))
+
+    for operation in (edit("a", "prd_1", "price", "name"), edit("b", "prd_2", "price"), edit("c", "prd_1", "price")):
+        await make(operation)
+    await acknowledge(storage, 3)
+    await storage.begin_epoch(storage.store_epoch + 1)
+    await make(edit("d", "prd_1", "price"))
+    await acknowledge(storage, 1)
+    await storage.store.write(outbox.revive)
+    found = await storage.store.read(lambda connection: outbox.batch(connection, 2, 9))
+    assert [(one.op_id, list(one.product_edited.fields)) for one in found] == [("a", ["name"]), ("b", ["price"])]
+
+
+async def test_another_epoch_of_the_cloud_is_met_once(storage: Storage) -> None:
+    met = [await storage.store.write(partial(outbox.met, epoch=epoch)) for epoch in (0, 5, 5, 0, 7, 7, 5)]
+    assert met == [False, False, False, False, True, False, True]
 
 
 async def test_on_a_short_disk_old_acknowledged_operations_go_early_and_waiting_ones_never(
