@@ -11,7 +11,7 @@ from typing import Any
 import apsw
 
 from scripts.soaking import poisons
-from scripts.soaking.journal import Act, Journal, Place, Poison, Receipt
+from scripts.soaking.journal import Act, Journal, Receipt
 from scripts.soaking.reading import read_lane, read_life
 from scripts.soaking.traffic import AGAIN, DISK_FULL, NO_ANSWER, RETRY_SECONDS, Gate
 from scripts.soaking.wire import thousandths
@@ -55,7 +55,8 @@ class Cashier:
     async def run(self, gate: Gate) -> None:
         """Works until cancelled."""
         while True:
-            await gate.work(self._something)
+            async with self.tablet.counter:
+                await gate.work(self._something)
             await asyncio.sleep(self._random.uniform(0.5, 1.5) * self.pace)
 
     async def _something(self) -> None:
@@ -64,6 +65,8 @@ class Cashier:
             self._left, self._only_sells = SEASON, self._random.random() < ONLY_SALES
         self._left -= 1
         chance = 1.0 if self._only_sells else self._random.random()
+        if time.monotonic() < self.tablet.counts_until:
+            chance = self._random.choice((0.0, 1.0))
         if chance < COUNTS:
             await self._shelf()
         elif chance < COUNTS + EDITS:
@@ -79,10 +82,8 @@ class Cashier:
         key = f"count-{self.tablet.name}-{self._count}-{self._random.randrange(1 << 30)}"
         product, counted = self._random.choice(self._world.products), self._random.randint(400_000, 1_200_000)
         act = Act("count", self.tablet.name, self.tablet.till_id, key, product, value=str(counted))
-        before = self._epoch()
         body = {"product_id": product, "counted": f"{counted // 1000}.{counted % 1000:03}", "note": key}
         await self._act(act, "/count", body)
-        act.epoch = before if before == self._epoch() else 0
 
     async def _change(self) -> None:
         """Changes a product, as it is on the tablet at that moment."""
@@ -111,26 +112,16 @@ class Cashier:
                 act.refused = f"{status} {answer}"
         self._journal.note(act.kind, act)
 
-    def _epoch(self) -> int:
-        place = self._watch()
-        return place.epoch if place else 0
-
-    def _watch(self) -> Place | None:
-        """Where the tablet stands, noted for the judge."""
+    def _watch(self) -> None:
+        """Notes for the judge where the tablet stands."""
         with suppress(apsw.Error):
             place = read_lane(self.tablet.folder, self.tablet.outlet_id)
             if place is not None:
-                return self._journal.saw(self.tablet.name, self.tablet.till_id, read_life(self.tablet.folder), place)
-        return None
+                self._journal.saw(self.tablet.name, self.tablet.till_id, read_life(self.tablet.folder), place)
 
     async def _poison(self) -> None:
-        try:
-            op_id, kind = poisons.plant(self.tablet.folder, self._random.choice(self._world.products), self._random)
-        except apsw.Error:
+        if not poisons.let_in(self._journal, self.tablet, self._random.choice(self._world.products), self._random):
             return
-        poison = Poison(self.tablet.name, self.tablet.till_id, op_id, kind)
-        self._journal.poisons.append(poison)
-        self._journal.note("poison", poison)
         sold = self.sold
         while self.sold == sold:  # only a sale tells the link that there is something new
             await self._sell()

@@ -86,6 +86,33 @@ class Count:
     note: str
     at: int
     """As Moved.at."""
+    seen_epoch: int = 0
+    """Of the lane, as the till named it; 0 where it stood nowhere."""
+
+
+@dataclass(frozen=True)
+class Said:
+    """A count as its tablet has it."""
+
+    op_id: str
+    seen_seq: int
+    seen_epoch: int
+    shown: int | None
+    """What the till says that it showed, in thousandths."""
+    acknowledged: bool
+
+
+@dataclass(frozen=True)
+class Restored:
+    """A lane began a new epoch, because the cloud noticed that it was put back to a backup."""
+
+    lane: str
+    epoch: int
+    """Which began."""
+    last_seq: int
+    """Where the lane stood."""
+    at: int
+    """When it was noticed, as Moved.at."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +124,10 @@ class Conflict:
     operation_id: str
     theirs: str
     """The value, as Act.value has it; of barcodes all, separated by spaces."""
+    met_version: int = 0
+    """Of the product, when it came."""
+    is_changed: bool = True
+    """It is said that somebody else has changed the field; otherwise the product was archived, or the code taken."""
 
 
 @dataclass(frozen=True)
@@ -122,6 +153,7 @@ class Aside:
     reason: str
     op_id: str = ""
     epoch: int = 0
+    status: str = "open"
 
 
 @dataclass(frozen=True)
@@ -136,6 +168,8 @@ class Edit:
     value: str
     base_version: int
     acknowledged: bool
+    base_epoch: int = 0
+    """Of the merchant's lane, in which the till had that version."""
 
 
 @dataclass(frozen=True)
@@ -151,11 +185,15 @@ class Shelf:
 class Cloud:
     """Everything of one merchant, of one moment."""
 
+    at: int = 0
+    """That moment, in microseconds since 1970."""
+
     sales: list[Sold] = field(default_factory=list)
     movements: list[Moved] = field(default_factory=list)
     events: list[Logged] = field(default_factory=list)
     heads: dict[str, tuple[int, int, int]] = field(default_factory=dict)
     """Epoch, last position and floor by lane."""
+    restores: list[Restored] = field(default_factory=list)
     levels: dict[tuple[str, str], Shelf] = field(default_factory=dict)
     """By outlet and product."""
     products: dict[str, Goods] = field(default_factory=dict)
@@ -193,6 +231,8 @@ class TabletFiles:
     kinds: dict[int, str] = field(default_factory=dict)
     """What each operation is."""
     edits: list[Edit] = field(default_factory=list)
+    counts: dict[str, Said] = field(default_factory=dict)
+    """Counts of shelves by operation, of earlier lives as well."""
     told_aside: dict[str, str] = field(default_factory=dict)
     """Why the cloud put an operation aside, as the tablet was told, by op_id."""
     past: dict[str, int] = field(default_factory=dict)

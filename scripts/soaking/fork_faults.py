@@ -1,23 +1,30 @@
-"""Two copies of one tablet: its folder is copied, as a disk is cloned, and both work for a while under one name."""
+"""Two copies of one tablet: its folder is copied, as a disk is cloned, and both work for a while, or the old one comes back."""
 
 from __future__ import annotations
 
 import asyncio
+import shutil
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import apsw
+import asyncpg
 
 from scripts.soaking.cashiers import Cashier
 from scripts.soaking.faults import OfTablet
 from scripts.soaking.namespaces import Cable, Namespace
 from scripts.soaking.programs import Program
-from scripts.soaking.reading import read_tablet
+from scripts.soaking.reading import read_cloud, read_receipts, read_tablet
 from scripts.soaking.traffic import Gate
 from scripts.soaking.world import Tablet, World, copy_folder, session
 
 DELIVERY_SECONDS = 40.0
 """So long the copy may take to hand over what it has sold: a tablet that was fenced off comes back after ten."""
+PUT_BACK = 0.5
+"""How often the cloud is put back to its backup while both are on: what either did in earlier lives is asked for again."""
+MOST_LOOKS = 300
 OFF_AND_ON = 0.7
 """How often somebody turns the copy off and on, so that it does not wait until it comes back by itself."""
 _COPIES = 9
@@ -36,6 +43,12 @@ class Fork(OfTablet):
     work: asyncio.Task[None] | None = None
     gate: Gate = field(default_factory=Gate)
     sold_before: int = 0
+
+    @property
+    def one(self) -> Tablet:
+        """One that has lived twice before, if there is one: of those less can be said, of the others everything."""
+        self.tablet = self.tablet or self.random.choice(_lived_twice(self.world) or self.world.tablets)
+        return self.tablet
 
     async def begin(self) -> str:
         """Copies the tablet, starts both, and sells at both."""
@@ -68,13 +81,16 @@ class Fork(OfTablet):
         await asyncio.gather(self.work, return_exceptions=True)
         if self._sold(copy.name) and self._sold(one.name) > self.sold_before:
             self.world.journal.forked[one.till_id] = time.monotonic()
-        await one.program.kill()
         await self.world.cloud_ready()
+        if self.random.random() < PUT_BACK:
+            await self.world.restore()
+            await self.world.cloud_ready()
+        await one.program.kill()
         if self.random.random() < OFF_AND_ON:
             await copy.program.kill()
             copy.program.start()
         end = time.monotonic() + DELIVERY_SECONDS
-        while waiting := self._waiting(copy):
+        while waiting := await _waiting(self.world, copy):
             if time.monotonic() > end:
                 self.world.journal.wonder(f"A copy of {one.name} cannot hand over its {waiting} operations.")
                 break
@@ -89,13 +105,83 @@ class Fork(OfTablet):
         one.program.start()
         await one.ready()
 
-    @staticmethod
-    def _waiting(copy: Tablet) -> int:
-        try:
-            files = read_tablet(copy.folder, copy.name, copy.till_id, copy.outlet_id, places_only=True)
-        except apsw.Error:
-            return 1
-        return sum(not acknowledged for _, acknowledged in files.operations.values())
+
+@dataclass
+class OldImage(OfTablet):
+    """A tablet's disk is put back to an older image of it, when everything it did since has been handed over."""
+
+    kind = "old-image"
+    seconds = (2.0, 4.0)
+    excludes = Fork.excludes | {"fork"}
+
+    @property
+    def one(self) -> Tablet:
+        """As Fork has it."""
+        self.tablet = self.tablet or self.random.choice(_lived_twice(self.world) or self.world.tablets)
+        return self.tablet
+
+    @property
+    def _image(self) -> Path:
+        return self.world.folder / f"{self.one.name}-image"
+
+    async def begin(self) -> str:
+        """Makes the image, and lets the tablet go on."""
+        one = self.one
+        await one.program.kill()
+        await asyncio.to_thread(copy_folder, one.folder, self._image)
+        one.program.start()
+        await one.ready()
+        return f"{one.name} is put back to an image of it that is a few seconds old"
+
+    async def heal(self) -> None:
+        """Waits until nothing would be lost and puts the image back. Nobody sells before it has heard of the cloud."""
+        one, world = self.one, self.world
+        await world.cloud_ready()
+        async with one.counter:
+            for _ in range(MOST_LOOKS):
+                if not await _waiting(world, one):
+                    break
+                await asyncio.sleep(0.1)
+            else:
+                world.journal.wonder(f"{one.name} cannot hand over its operations.")
+                return
+            given = read_receipts(one.folder)
+            await one.program.kill()
+            await asyncio.to_thread(_exchange, one.folder, self._image)
+            world.journal.put_back(one.name, one.till_id)
+            one.program.start()
+            await one.ready()
+            for _ in range(MOST_LOOKS // 2):
+                with suppress(apsw.Error):
+                    if read_receipts(one.folder) >= given:
+                        break
+                await asyncio.sleep(0.1)
+        await world.backup()  # what it has forgotten it cannot hand over again
+        await world.cloud_ready()
+
+
+def _exchange(folder: Path, image: Path) -> None:
+    """Puts an image in the place of a folder, at once: who looks at it meanwhile finds one of them or nothing."""
+    fresh, old = folder.with_name(f"{folder.name}-fresh"), folder.with_name(f"{folder.name}-old")
+    copy_folder(image, fresh)
+    folder.rename(old)
+    fresh.rename(folder)
+    shutil.rmtree(old)
+
+
+def _lived_twice(world: World) -> list[Tablet]:
+    return [tablet for tablet in world.tablets if tablet.till_id in world.journal.forked]
+
+
+async def _waiting(world: World, one: Tablet) -> int:
+    """How many operations of a tablet the cloud does not have, whatever it has acknowledged before."""
+    try:
+        files = read_tablet(one.folder, one.name, one.till_id, one.outlet_id, places_only=True)
+        stores = (await read_cloud(world.dsn, world.facts["tenant_id"], places_only=True)).stores
+    except (apsw.Error, asyncpg.PostgresError, OSError, TimeoutError):
+        return 1
+    waiting = sum(not acknowledged for _, acknowledged in files.operations.values())
+    return max(waiting, files.last_op_seq - stores.get((files.till_id, files.epoch), 0))
 
 
 async def cloned(world: World, one: Tablet) -> Tablet:

@@ -42,8 +42,6 @@ class Act:
     """Of an edit: "name", "price" or "barcodes"."""
     value: str = ""
     """What was counted, in thousandths, or the new value. Values of edits are never used twice."""
-    epoch: int = 0
-    """Of the outlet's lane as the till had it, before and after; 0 when it changed meanwhile."""
     done: float = 0.0
     """When it was acknowledged; 0 for not (yet)."""
     refused: str = ""
@@ -121,6 +119,8 @@ class Journal:
     poisons: list[Poison] = field(default_factory=list)
     forked: dict[str, float] = field(default_factory=dict)
     """Tills of which there have been two copies, and when: their receipt numbers cannot be told apart."""
+    forgot: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """Tablets that were put back to an image of themselves: how many receipts and acts there were by then."""
     history: list[Shown] = field(default_factory=list)
     places: set[Place] = field(default_factory=set)
     """Where tablets were seen to stand in between."""
@@ -128,12 +128,12 @@ class Journal:
     """When the newest backup was begun."""
     restored_at: float = 0.0
     """When it last took the place of the database."""
+    undone: list[int] = field(default_factory=list)
+    """Every time it did, in microseconds since 1970."""
 
-    def saw(self, tablet: str, till_id: str, life: int, place: tuple[int, int, int]) -> Place:
+    def saw(self, tablet: str, till_id: str, life: int, place: tuple[int, int, int]) -> None:
         """A tablet was seen at a place."""
-        seen = Place(tablet, till_id, life, *place)
-        self.places.add(seen)
-        return seen
+        self.places.add(Place(tablet, till_id, life, *place))
 
     def note(self, what: str, value: object) -> None:
         """Writes a line for those who look for the cause."""
@@ -156,9 +156,16 @@ class Journal:
         self.strange.append(sentence)
         self.note("strange", sentence)
 
+    def put_back(self, tablet: str, till_id: str) -> None:
+        """A tablet is as it was when its image was made. Another could be, too: nothing tells it from two of them."""
+        self.forked.setdefault(till_id, 0.0)
+        self.forgot[tablet] = (len(self.receipts), len(self.acts))
+        self.note("put back", tablet)
+
     def restored(self) -> None:
         """The database is as it was at the last backup."""
         self.restored_at = time.monotonic()
+        self.undone.append(time.time_ns() // 1000)
         for fact in self.facts:
             if fact.done >= self.backup_at:
                 fact.is_void = True

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from scripts.soaking import product_rules, queue_rules, sales_rules, stock_rules
+from scripts.soaking import count_rules, edit_rules, product_rules, queue_rules, sales_rules, stock_rules
 from scripts.soaking.evidence import Cloud, Outside, TabletFiles
 from scripts.soaking.finding import Finding
 from scripts.soaking.journal import Journal
@@ -45,11 +45,11 @@ def findings(
         sales_rules.mistimed(journal, cloud),
         queue_rules.holes(cloud),
         stock_rules.stock(cloud),
-        stock_rules.counts(journal, cloud, every),
+        count_rules.counts(journal, cloud, every),
         stock_rules.contained(journal, cloud),
         stock_rules.promises(journal, cloud),
         queue_rules.rest(journal, cloud),
-        product_rules.edits(journal, cloud, every),
+        edit_rules.edits(journal, cloud, every),
         product_rules.office(journal, cloud),
         *(product_rules.replica(cloud, tablet) for tablet in tablets),
         strangers(cloud, outside),

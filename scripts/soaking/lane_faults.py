@@ -15,6 +15,7 @@ from scripts.soaking.reading import goods, read_lane
 from scripts.soaking.traffic import NO_ANSWER
 from scripts.soaking.wire import Message
 
+COUNTS_SECONDS = 3.0
 GOODS = 450
 FLOOD = 2_300
 """Positions: a frame covers 2000 at most."""
@@ -173,6 +174,8 @@ class Flood(OfTablet):
                     break
         finally:
             await connection.close()
+        one.counts_until = time.monotonic() + COUNTS_SECONDS
+        one.cable.mend("up", "down")  # it catches up while it sells and counts
         return f"{one.name} is away while its lane grows by {now - before}"
 
     async def heal(self) -> None:

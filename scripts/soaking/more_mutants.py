@@ -44,8 +44,8 @@ MORE: tuple[Mutant, ...] = (
         (
             Change(
                 "cloud/sync/counts.py",
-                "now.get(each.product_id, 0) - others[each.product_id] for each in taken]",
-                "now.get(each.product_id, 0) - 0 * others[each.product_id] for each in taken]",
+                "now.get(each.product_id, 0) - others[each.product_id] if each.word is None",
+                "now.get(each.product_id, 0) - 0 * others[each.product_id] if each.word is None",
             ),
         ),
         ("slow-cut", "cut", "pause-tablet"),
@@ -68,8 +68,8 @@ MORE: tuple[Mutant, ...] = (
         (
             Change(
                 "cloud/sync/restores.py",
-                'epoch = {_NEXT} WHERE tenant_id = :tenant_id"',
-                "epoch = {_NEXT} WHERE tenant_id = :tenant_id AND lane = 'tenant'\"",
+                "epoch = {_NEXT} WHERE tenant_id = :tenant_id RETURNING",
+                "epoch = {_NEXT} WHERE tenant_id = :tenant_id AND lane = 'tenant' RETURNING",
             ),
         ),
         ("restore-unseen", "restore"),
@@ -82,6 +82,11 @@ MORE: tuple[Mutant, ...] = (
                 "cloud/sync/batches.py",
                 "for part in parts for item in part.fresh])",
                 "for part in parts for item in part.fresh[: max(5, len(part.fresh) - 1)]])",
+            ),
+            Change(
+                "cloud/sync/batches.py",
+                "    recorded = [_recorded(part.batch, item) for part in parts for item in part.fresh]\n",
+                "    recorded = [_recorded(p.batch, item) for p in parts for item in p.fresh[: max(5, len(p.fresh) - 1)]]\n",
             ),
         ),
         ("slow-cut", "long-cut"),
@@ -122,7 +127,7 @@ MORE: tuple[Mutant, ...] = (
         (
             Change(
                 "cloud/catalog/edits.py",
-                "for name, version in changed.items() if edited.base_version >= version or mine.get(name) == version]",
+                "for name, version in changed.items() if base >= version or mine.get(name) == version]",
                 "for name in changed]",
             ),
         ),

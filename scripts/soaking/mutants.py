@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from scripts.soaking.more_mutants import MORE
 from scripts.soaking.mutant import Change, Mutant, NotApplicable, plant
+from scripts.soaking.subtle_mutants import SUBTLE
 
 __all__ = ["ALL", "BY_NAME", "Change", "Mutant", "NotApplicable", "plant"]
 
@@ -125,14 +126,18 @@ ALL: tuple[Mutant, ...] = (
             ),
             Change("cloud/sync/batches.py", "logger = structlog.get_logger()\n", "logger = structlog.get_logger()\nLATER = []\n"),
             Change(
+                "cloud/sync/batches.py",
+                "    if (usual := await _at_one_stroke(tx, batches)) is not",
+                "    if (usual := None) is not",
+            ),
+            Change(
                 "cloud/sync/uploads.py",
-                "                return await batches.together(tx, waiting)\n",
-                "                answers = await batches.together(tx, waiting)\n"
+                "await self._gathering.make(caller.tenant_id, batch) if batch.is_plain else None\n",
+                "await self._gathering.make(caller.tenant_id, batch) if batch.is_plain else None\n"
                 "            later, batches.LATER[:] = batches.LATER[:], []\n"
                 "            if later:\n"
-                "                async with self._database.together(tenant_id) as tx:\n"
-                "                    await batches.bulk.store_many(tx, later)\n"
-                "            return answers\n",
+                "                async with self._database.together(caller.tenant_id) as tx:\n"
+                "                    await batches.bulk.store_many(tx, later)\n",
             ),
         ),
         ("kill-cloud", "kill-postgres", "terminate-backends"),
@@ -291,5 +296,6 @@ ALL: tuple[Mutant, ...] = (
         ("pause-tablet", "kill-tablet"),
     ),
     *MORE,
+    *SUBTLE,
 )
 BY_NAME = {mutant.name: mutant for mutant in ALL}

@@ -12,6 +12,9 @@ from scripts.soaking.journal import Fact
 from scripts.soaking.traffic import AGAIN, LATER, NO_ANSWER, RETRY_SECONDS, Gate
 from scripts.soaking.world import World
 
+REUSED = 0.15
+"""How often a key is used a second time, for something else."""
+
 
 class Office:
     """Works by REST."""
@@ -27,7 +30,11 @@ class Office:
 
     async def run(self, gate: Gate) -> None:
         """Works until cancelled."""
-        tasks = (self._sale, self._sale, self._adjust, self._adjust, self._price, self._product, self._promise, self._settle)
+        tasks = (
+            *(self._sale, self._sale, self._adjust, self._adjust, self._price, self._product, self._promise, self._settle),
+            *(self._sale, self._sale, self._adjust, self._adjust, self._price, self._product, self._promise, self._settle),
+            self._owner,
+        )
         while True:
             await gate.work(self._random.choice(tasks))
             await asyncio.sleep(self._random.uniform(0.5, 1.5) * self.pace)
@@ -72,6 +79,27 @@ class Office:
         fact = Fact("adjust", self._key("adjust"), outlet, product, quantity * 1000)
         body = {"outlet_id": outlet, "quantity": str(quantity), "reason": "received", "note": fact.key}
         await self._ask(fact, "POST", f"/api/v1/inventory/{product}:adjust", body)
+        if fact.done and self._random.random() < REUSED:
+            other = {**body, "quantity": "50", "note": f"{fact.key}-other"}
+            await self._reuse(fact, f"/api/v1/inventory/{product}:adjust", other)
+
+    async def _reuse(self, fact: Fact, path: str, body: object) -> None:
+        """Somebody takes a key for something else: that must be refused."""
+        with suppress(*NO_ANSWER):
+            status, answer = await self._world.rest("POST", path, body, **{"Idempotency-Key": fact.key})
+            # A cloud that was put back to a backup meanwhile does not know the key any more.
+            if status < 300 and self._world.journal.restored_at < fact.done and not fact.is_void:
+                self._world.journal.wonder(f"REST took the key {fact.key} for another request: {answer}")
+
+    async def _owner(self) -> None:
+        """The owner tries again what was put aside. It cannot be stored this time either."""
+        till = self._random.choice(self._world.tablets).till_id
+        with suppress(*NO_ANSWER):
+            status, answer = await self._world.rest("GET", f"/api/v1/devices/{till}/quarantine?page_size=5")
+            if status in {401, 403, 404}:
+                self._world.journal.wonder(f"The owner may not see what was put aside: {status} {answer}")
+            for aside in answer["operations"] if status < 300 else ():
+                await self._world.rest("POST", f"/api/v1/devices/{till}/quarantine/{aside['id']}:retry", {})
 
     async def _price(self) -> None:
         product, price = self._random.choice(self._world.products), self._random.randint(10, 90) * 100
@@ -105,6 +133,7 @@ class Office:
             return
         fact = Fact("product", self._key("product"))
         draft = {"name": f"Barang baru {self._count}", "price": {"amount": 5000}, "barcodes": [f"B{self._count:06d}"]}
+        draft["cost"] = {"amount": 3000}
         made = await self._ask(fact, "POST", "/api/v1/products", draft)
         if made is not None:
             fact.product_id = made["id"]

@@ -17,7 +17,7 @@ from scripts.soaking.cloud_faults import (
     TerminateBackends,
 )
 from scripts.soaking.faults import Fault, OfTablet
-from scripts.soaking.fork_faults import Fork
+from scripts.soaking.fork_faults import Fork, OldImage
 from scripts.soaking.lane_faults import Flood, RestoreUnseen, Retention
 from scripts.soaking.tablet_faults import (
     ClockJump,
@@ -39,7 +39,7 @@ from scripts.soaking.world import World
 KINDS: tuple[type[Fault], ...] = (
     *(KillCloud, KillPostgres, KillTablet, Cut, CutUp, CutDown, PauseCloud, PausePostgres, PauseTablet, TerminateBackends),
     *(DiskFull, DiskTrickle, ClockJump, ClockSwing, Restore, RestoreTwice, LoseReplica, Backup, Retention, RestoreUnseen),
-    *(SlowCut, LongCut, StuckTablet, BacklogKill, SecondCloud, Fork, Flood),
+    *(SlowCut, LongCut, StuckTablet, BacklogKill, SecondCloud, Fork, OldImage, Flood),
 )
 NAMES = {kind.kind: kind for kind in KINDS}
 

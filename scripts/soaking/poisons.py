@@ -10,7 +10,9 @@ from pathlib import Path
 
 import apsw
 
+from scripts.soaking.journal import Journal, Poison
 from scripts.soaking.wire import written
+from scripts.soaking.world import Tablet
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _SALE, _COUNT, _EDIT, _NEWER = 10, 11, 12, 99
@@ -55,6 +57,18 @@ def _bodies(product_id: str) -> dict[str, tuple[str, int, bytes]]:
             written((1, written((1, product_id), (8, written((1, 5))))), (2, "cost"), (3, 1)),
         ),
     }
+
+
+def let_in(journal: Journal, tablet: Tablet, product_id: str, choice: random.Random) -> bool:
+    """Plants one and notes it; whether there was room for it."""
+    try:
+        op_id, kind = plant(tablet.folder, product_id, choice)
+    except apsw.Error:
+        return False
+    poison = Poison(tablet.name, tablet.till_id, op_id, kind)
+    journal.poisons.append(poison)
+    journal.note("poison", poison)
+    return True
 
 
 def plant(folder: Path, product_id: str, choice: random.Random) -> tuple[str, str]:

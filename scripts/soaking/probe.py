@@ -29,6 +29,7 @@ CONFIRMS_SECONDS, HOLDS_SECONDS = 4.0, 1.5
 """It confirms at once for so long, and then confirms nothing for so long."""
 PIECES = 4
 """Pieces of a snapshot ahead of what was confirmed, by docs/reference/link.md."""
+_COST = 8
 _HELLO, _APPLIED, _PING = 1, 3, 4
 _WELCOME, _CHANGES, _PROGRESS, _RESET, _SNAPSHOT, _DRAIN = 1, 3, 4, 5, 6, 7
 
@@ -172,6 +173,8 @@ class Client:
         if change.has(10):
             body = change.raw(10)
             rows[Message(body).text(1)] = body
+            if Message(body).has(_COST):
+                self._break(f"What product {Message(body).text(1)} cost the merchant was told to a till.")
         elif change.has(11):
             body = change.raw(11)
             level = Message(body)

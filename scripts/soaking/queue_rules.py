@@ -25,6 +25,9 @@ def put_aside(journal: Journal, cloud: Cloud, tablets: Sequence[TabletFiles]) ->
                 f"A good operation was put aside: number {aside.op_seq}, {aside.reason}.",
                 f"till {aside.till_id}, {aside.op_id}",
             )
+        elif aside.op_id in planted and aside.status == "stored":
+            sentence = f"An operation that cannot be stored ({planted[aside.op_id].kind}) is said to be stored after all."
+            yield Finding("SWALLOWED", sentence, aside.op_id)
     for (op_id, _), count in times.items():
         if count > 1:
             yield Finding("QUARANTINED", f"One operation was put aside {count} times.", op_id)
@@ -38,6 +41,14 @@ def put_aside(journal: Journal, cloud: Cloud, tablets: Sequence[TabletFiles]) ->
                 yield Finding("SWALLOWED", f"An operation that cannot be stored ({poison.kind}) was stored.", op_id)
             elif op_id not in kept:
                 sentence = f"Operation {op_seq} of {tablet.name} ({poison.kind}) was acknowledged, and is not in quarantine."
+                yield Finding("SWALLOWED", sentence, op_id)
+            elif op_id not in tablet.told_aside:
+                # It waits until the cloud has acknowledged it, and the same frame says what became of it.
+                sentence = f"Operation {op_seq} of {tablet.name} ({poison.kind}) was put aside, and the tablet was not told."
+                yield Finding("UNTOLD", sentence, op_id)
+        for op_id, life in tablet.past.items():
+            if op_id in planted and op_id not in kept:
+                sentence = f"An operation of life {life} of {tablet.name} ({planted[op_id].kind}) is not in quarantine any more."
                 yield Finding("SWALLOWED", sentence, op_id)
         for op_id, reason in tablet.told_aside.items():
             if op_id not in planted and op_id not in gone:

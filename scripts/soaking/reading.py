@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import time
 from collections.abc import Iterable
 from contextlib import closing, suppress
 from datetime import UTC, datetime, timedelta
@@ -23,6 +24,8 @@ from scripts.soaking.evidence import (
     Moved,
     Outside,
     Promise,
+    Restored,
+    Said,
     Shelf,
     Sold,
     TabletFiles,
@@ -35,6 +38,8 @@ LEVELS = ("inventory.updated",)
 merchant's lane, under the name of levels.)"""
 _START = datetime(1970, 1, 1, tzinfo=UTC)
 _EDITS = ("name", "price", "barcodes")
+_CHANGED = 1
+"""ConflictReason in catalog.proto: somebody else has changed it."""
 
 
 async def read_cloud(dsn: str, tenant_id: str, *, places_only: bool = False) -> Cloud:
@@ -42,7 +47,7 @@ async def read_cloud(dsn: str, tenant_id: str, *, places_only: bool = False) -> 
     connection = await asyncpg.connect(dsn, timeout=10)
     try:
         async with connection.transaction(isolation="repeatable_read", readonly=True):
-            cloud = Cloud()
+            cloud = Cloud(at=time.time_ns() // 1000)
             await _places(connection, tenant_id, cloud)
             if not places_only:
                 await _facts(connection, tenant_id, cloud)
@@ -89,14 +94,16 @@ async def _facts(connection: asyncpg.Connection, tenant: str, cloud: Cloud) -> N
     cloud.movements = [Moved(row[0], row[1], row[2], row[3], row[4], row[5], _moment(row[6])) for row in await ask(query, tenant)]
     query = (
         "SELECT id, till_id, store_epoch, op_seq, outlet_id, product_id, counted, expected, difference, seen_seq,"
-        " review_reasons, note, created_at FROM stock_counts WHERE tenant_id = $1"
+        " seen_epoch, review_reasons, note, created_at FROM stock_counts WHERE tenant_id = $1"
     )
     for row in await ask(query, tenant):
         values = {**row, "epoch": row["store_epoch"], "reasons": tuple(row["review_reasons"]), "at": _moment(row["created_at"])}
         cloud.counts.append(Count(**{each.name: values[each.name] for each in dataclasses.fields(Count)}))
-    query = "SELECT till_id, op_seq, reason, operation, store_epoch FROM quarantined_operations WHERE tenant_id = $1"
+    query = "SELECT lane, epoch, last_seq, noticed_at FROM log_restores WHERE tenant_id = $1"
+    cloud.restores = [Restored(row[0], row[1], row[2], _moment(row[3])) for row in await ask(query, tenant)]
+    query = "SELECT till_id, op_seq, reason, operation, store_epoch, status FROM quarantined_operations WHERE tenant_id = $1"
     for row in await ask(query, tenant):
-        cloud.quarantined.append(Aside(row[0], row[1], row[2], Message(row[3]).text(2), row[4]))
+        cloud.quarantined.append(Aside(row[0], row[1], row[2], Message(row[3]).text(2), row[4], row[5]))
 
 
 async def _log(connection: asyncpg.Connection, tenant: str, cloud: Cloud) -> None:
@@ -119,9 +126,10 @@ async def _states(connection: asyncpg.Connection, tenant: str, cloud: Cloud) -> 
     query = "SELECT id, name, price, barcodes, active, deleted_at FROM products WHERE tenant_id = $1"
     for row in await ask(query, tenant):
         cloud.products[row[0]] = Goods(row[1], row[2], tuple(sorted(row[3])), row[4], row[5] is not None)
-    query = "SELECT product_id, field, operation_id, theirs FROM product_conflicts WHERE tenant_id = $1"
+    query = "SELECT product_id, field, operation_id, theirs, met_version, reason FROM product_conflicts WHERE tenant_id = $1"
     for row in await ask(query, tenant):
-        cloud.conflicts.append(Conflict(row[0], row[1], row[2], _kept(row[1], Message(row[3]))))
+        kept = _kept(row[1], Message(row[3]))
+        cloud.conflicts.append(Conflict(row[0], row[1], row[2], kept, row[4], is_changed=row[5] == _CHANGED))
     query = (
         "SELECT id, outlet_id, external_id, status, product_ids, quantities, extract(epoch FROM now() - expires_at)"
         " FROM reservations WHERE tenant_id = $1"
@@ -226,20 +234,42 @@ def read_life(folder: Path) -> int:
     return int(value) if isinstance(value, bytes | str) else 0
 
 
+def read_receipts(folder: Path) -> int:
+    """The count of the last receipt a tablet has given or heard of.
+
+    Raises:
+        apsw.Error: the file cannot be read.
+    """
+    with closing(_open(folder / "store.db")) as store:
+        value = store.execute("SELECT value FROM facts WHERE name = 'last_receipt_seq'").get
+    return int(value) if isinstance(value, bytes | str | int) else 0
+
+
 def _read_store(store: apsw.Connection, found: TabletFiles) -> None:
     found.sales = {str(sale): str(number) for sale, number in store.execute("SELECT id, number FROM sales")}
     found.deltas = [
         (op_seq, product, delta)
         for op_seq, product, delta in store.execute("SELECT op_seq, product_id, delta FROM pending_deltas")
     ]
-    query = "SELECT op_seq, op_id, body, acknowledged_at IS NOT NULL FROM operations WHERE kind = 'product_edited'"
-    found.edits = [edit for row in store.execute(query) for edit in _edits(found.epoch, *row)]
+    query = "SELECT op_seq, op_id, body, acknowledged_at IS NOT NULL FROM operations WHERE kind = ?"
+    found.edits = [edit for row in store.execute(query, ("product_edited",)) for edit in _edits(found.epoch, *row)]
+    for _, op_id, body, acknowledged in store.execute(query, ("stock_counted",)):
+        found.counts[op_id] = _said(op_id, body, acknowledged=bool(acknowledged))
     for epoch, op_seq, op_id, kind, body in store.execute(
         "SELECT store_epoch, op_seq, op_id, kind, body FROM past_operations ORDER BY store_epoch, op_seq"
     ):
         found.past[op_id] = epoch
         if kind == "product_edited":
             found.edits += _edits(epoch, op_seq, op_id, body, acknowledged=True)
+        elif kind == "stock_counted":
+            found.counts[op_id] = _said(op_id, body, acknowledged=True)
+
+
+def _said(op_id: str, body: bytes, *, acknowledged: bool) -> Said:
+    operation = Message(body)
+    counted = Message(operation.raw(11))
+    shown = thousandths(counted.text(4)) if counted.has(4) else None
+    return Said(op_id, operation.number(5), operation.number(6), shown, acknowledged)
 
 
 def _edits(epoch: int, op_seq: int, op_id: str, body: bytes, acknowledged: bool) -> list[Edit]:
@@ -252,7 +282,7 @@ def _edits(epoch: int, op_seq: int, op_id: str, body: bytes, acknowledged: bool)
     }
     named = [name.decode() for name in edited.many(2)]
     return [
-        Edit(epoch, op_seq, op_id, product.text(1), name, values[name], edited.number(3), bool(acknowledged))
+        Edit(epoch, op_seq, op_id, product.text(1), name, values[name], edited.number(3), bool(acknowledged), edited.number(4))
         for name in named
         if name in _EDITS
     ]

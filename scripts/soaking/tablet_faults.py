@@ -6,9 +6,14 @@ import asyncio
 import os
 from typing import ClassVar
 
+from scripts.soaking import poisons
 from scripts.soaking.faults import OfTabletAlone
 
 FILLER = "filler.bin"
+MOST_LOOKS = 400
+UPLOAD_SECONDS = 0.3
+POISONED = 0.6
+"""How often something poisonous waits in the queue when the cloud's answers stop."""
 
 
 class KillTablet(OfTabletAlone):
@@ -74,10 +79,39 @@ class CutUp(Cut):
 
 
 class CutDown(Cut):
-    """Nothing reaches the tablet; what it sends arrives."""
+    """Nothing reaches the tablet; what it sends arrives. Among that may be what cannot be stored: of that it must hear."""
 
     kind = "cut-down"
     directions = ("down",)
+    _sold = -1
+    """Receipts there were when something poisonous was put into the queue."""
+
+    async def begin(self) -> str:
+        """Packets vanish."""
+        said = await super().begin()
+        if self.random.random() < POISONED:
+            self._sold = self._receipts()
+            poisons.let_in(self.world.journal, self.one, self.random.choice(self.world.products), self.random)
+        return said
+
+    async def heal(self) -> None:
+        """Packets pass. Where something poisonous waited, the tablet loses its power with the answer on its way."""
+        if self._sold < 0:
+            await super().heal()
+            return
+        # Only a sale tells the link that there is something new.
+        for _ in range(MOST_LOOKS):
+            if self._receipts() != self._sold:
+                break
+            await asyncio.sleep(0.05)
+        await asyncio.sleep(UPLOAD_SECONDS)
+        await self.one.program.kill()
+        await super().heal()
+        self.one.program.start()
+        await self.one.ready()
+
+    def _receipts(self) -> int:
+        return sum(receipt.tablet == self.one.name for receipt in self.world.journal.receipts)
 
 
 class SlowCut(Cut):

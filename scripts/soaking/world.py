@@ -56,6 +56,10 @@ class Tablet:
     clock: Path
     spare: Cable | None = None
     """Leads to the other process of the cloud."""
+    counts_until: float = 0.0
+    """So long its cashier counts shelves every other time; of the monotonic clock."""
+    counter: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held by its cashier while something is done at it, and by who needs it quiet."""
 
     def switch(self) -> None:
         """Finds the other process of the cloud from now on; connections to the one before lead nowhere."""

@@ -18,6 +18,7 @@ from scripts.soaking.evidence import (
     Moved,
     Outside,
     Promise,
+    Said,
     Shelf,
     Sold,
     TabletFiles,
@@ -116,13 +117,14 @@ def case(tmp_path: Path) -> Case:
 
 def _count(journal: Journal, cloud: Cloud, tablet: TabletFiles, on_hand: int) -> None:
     """The tablet had seen position 5, where there were 96, had sold 2 more since, and counted 93: one is missing."""
-    count = Count("opc_4", TILL, 7, 4, OUTLET, TEA, 93_000, 94_000, -1000, 5, (), "count-1", 77)
+    count = Count("opc_4", TILL, 7, 4, OUTLET, TEA, 93_000, 94_000, -1000, 5, (), "count-1", 77, 1)
     cloud.counts.append(count)
     cloud.movements.append(Moved(OUTLET, TEA, -1000, "", "count-1", "count", 77))
     cloud.events.append(Logged(OUTLET, 10, "inventory.updated", TEA, on_hand - 1000, OUTLET, 7, at=77))
     tablet.operations[4] = ("opc_4", True)
+    tablet.counts["opc_4"] = Said("opc_4", 5, 1, 94_000, acknowledged=True)
     tablet.deltas.append((4, TEA, -1000))
-    journal.acts.append(Act("count", "tablet-1", TILL, "count-1", TEA, value="93000", epoch=1, done=7))
+    journal.acts.append(Act("count", "tablet-1", TILL, "count-1", TEA, value="93000", done=7))
     journal.places.add(Place("tablet-1", TILL, 7, 1, 3, 1))
 
 
@@ -143,13 +145,13 @@ def _promise(journal: Journal, cloud: Cloud) -> None:
 
 
 def _edit(journal: Journal, cloud: Cloud, tablet: TabletFiles) -> None:
-    """The office priced at 2500, a till that had seen that at 3000; another change of the till came too late and is kept."""
-    for version, price in ((1, 2000), (2, 2500), (3, 3000)):
-        goods = Goods("Teh", price, ("B1",), is_active=True)
+    """The office gave a price and a name, a till that had seen that another price; another change of it came too late."""
+    for version, name, price in ((1, "Teh tua", 2000), (2, "Teh", 2500), (3, "Teh", 3000)):
+        goods = Goods(name, price, ("B1",), is_active=True)
         cloud.events.append(Logged("tenant", version, "product.updated", TEA, None, "", version, goods))
     cloud.products[TEA] = goods
     for op_seq, name, value, base in ((6, "price", "3000", 2), (7, "name", "Teh manis", 1)):
-        tablet.edits.append(Edit(7, op_seq, f"ope_{op_seq}", TEA, name, value, base, acknowledged=True))
+        tablet.edits.append(Edit(7, op_seq, f"ope_{op_seq}", TEA, name, value, base, acknowledged=True, base_epoch=1))
         tablet.operations[op_seq] = (f"ope_{op_seq}", True)
         journal.acts.append(Act("edit", "tablet-1", TILL, value, TEA, name, value, done=8))
-    cloud.conflicts.append(Conflict(TEA, "name", "ope_7", "Teh manis"))
+    cloud.conflicts.append(Conflict(TEA, "name", "ope_7", "Teh manis", 3))

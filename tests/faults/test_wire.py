@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from gipos.edge.v1.link_pb2 import Operation
 from gipos.v1.catalog_pb2 import Product
 from gipos.v1.inventory_pb2 import Level
 from gipos.v1.sales_pb2 import Sale
@@ -19,6 +20,16 @@ def test_the_fields_the_judge_reads_are_where_the_contract_says() -> None:
     assert read.number(11, 1) == 0
     level = Message(Level(on_hand="-1.5", reserved="2", version=300).SerializeToString())
     assert (thousandths(level.text(3)), thousandths(level.text(4)), level.number(6)) == (-1500, 2000, 300)
+    operation = Operation(op_seq=4, op_id="opc_4", seen_seq=5, seen_epoch=7)
+    operation.stock_counted.note, operation.stock_counted.expected = "count", "-2.5"
+    read = Message(operation.SerializeToString())
+    assert (read.number(1), read.text(2), read.number(5), read.number(6)) == (4, "opc_4", 5, 7)
+    assert thousandths(Message(read.raw(11)).text(4)) == -2500
+    operation.product_edited.base_version, operation.product_edited.base_epoch = 3, 9
+    read = Message(Message(operation.SerializeToString()).raw(12))
+    assert (read.number(3), read.number(4)) == (3, 9)
+    product.cost.amount = 1
+    assert Message(product.SerializeToString()).has(8)
     sale = Sale(note="mark")
     sale.lines.add(product_id="prd_1", quantity="3")
     read = Message(sale.SerializeToString())
