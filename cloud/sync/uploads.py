@@ -33,6 +33,8 @@ AT_ONCE = 2
 """Transactions of uploads per process: a fleet that comes back must leave connections and processor to those who wait."""
 ASIDE_SECONDS, SLICE_ASIDE_SECONDS = 0.02, 0.001
 """How long uploads wait for calls to be answered, before a transaction and between two slices."""
+COUNTED_BY_CLOCK = 2**52
+"""Lives are numbered by milliseconds since 1970; a number so large was made up, and is only counted on."""
 SLICE = 10
 """Operations that are read before others get a turn; batches that are no longer need not queue for being read."""
 
@@ -135,7 +137,9 @@ async def open_session(database: Database, caller: Caller, hello: Hello) -> Sess
             is_known = is_known or acknowledged > stored
             new_epoch = 0 if is_known else 1
         if new_epoch:
-            new_epoch += (await tx.run(_NEWEST, **till)).scalar_one()
+            # By the clock, too: a cloud that was restored must not give a number out again that it does not remember.
+            newest = (await tx.run(_NEWEST, **till)).scalar_one()
+            new_epoch = max(newest + 1, int(tx.now.timestamp() * 1000)) if newest < COUNTED_BY_CLOCK else newest + 1
         lost = acknowledged > max(stored, claimed)
         if lost:
             await tx.run(_CLAIM, **till, epoch=epoch, claimed=acknowledged)

@@ -61,8 +61,8 @@ async def carry_out(order: Order, session: Session, storage: Storage) -> None:
         case Renumber(above):
             standing = await storage.store.write(lambda connection: outbox.renumber(connection, above))
             session.renumbered(standing.last_op_seq, standing.first_op_seq)
-        case BeginStore(epoch):
-            await storage.begin_epoch(epoch)
+        case BeginStore(epoch, op_watermark):
+            await storage.begin_epoch(epoch, op_watermark)
         case Apply() | Stage():
             await _fill(order, session, storage)
         case Reconnect() | Refuse():

@@ -36,6 +36,8 @@ class BeginStore:
     """Another tablet has lived under this till's name: begin a new life of the store with what is not uploaded."""
 
     epoch: int
+    op_watermark: int
+    """The cloud has no more than this of the life that ends, whatever was acknowledged: it may have been restored since."""
 
 
 @dataclass(frozen=True)

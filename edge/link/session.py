@@ -248,7 +248,7 @@ class Session:
             ]
         if welcome.new_store_epoch and welcome.new_store_epoch != self._standing.store_epoch:
             return [
-                BeginStore(welcome.new_store_epoch),
+                BeginStore(welcome.new_store_epoch, welcome.op_watermark),
                 Reconnect("another tablet has lived under this till's name", latest_ms=0, message=words.RENUMBERED),
             ]
         self.phase = Phase.LIVE

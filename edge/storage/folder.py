@@ -105,13 +105,23 @@ class Storage:
         self._trusted = False
         self.damaged()
 
-    async def begin_epoch(self, epoch: int) -> outbox.Standing:
+    async def begin_epoch(self, epoch: int, stored: int | None = None) -> outbox.Standing:
         """Begins a new life of the store, because another till has lived under this till's name. See `outbox.begin_epoch`.
+
+        Args:
+            epoch: of the new life.
+            stored: the cloud has no operation of the life that ends above this number; None when it did not say.
 
         Raises:
             StorageFull: the disk is full; nothing was changed.
         """
-        standing = await self.store.write(lambda connection: outbox.begin_epoch(connection, epoch))
+
+        def begin(connection: apsw.Connection) -> outbox.Standing:
+            if stored is not None:
+                outbox.take_back(connection, stored)
+            return outbox.begin_epoch(connection, epoch)
+
+        standing = await self.store.write(begin)
         self.store_epoch = epoch
         # A crash before this is made up for at the next start, when the lives are compared.
         await self.replica.write(lambda connection: _begin_counting(connection, epoch))

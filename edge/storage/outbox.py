@@ -132,6 +132,11 @@ def settle(connection: apsw.Connection, watermark: int, now_ms: int) -> None:
     A cloud that has lost what it had acknowledged has also lost what it acknowledged before a fork; that is sent again, too.
     """
     acknowledge(connection, watermark, now_ms)
+    take_back(connection, watermark)
+
+
+def take_back(connection: apsw.Connection, watermark: int) -> None:
+    """What is above this number the cloud does not have, whatever it acknowledged: it waits again, and earlier lives with it."""
     connection.execute(
         "UPDATE operations SET acknowledged_at = NULL WHERE op_seq > ? AND acknowledged_at IS NOT NULL", (watermark,)
     )
@@ -170,11 +175,13 @@ def begin_epoch(connection: apsw.Connection, epoch: int) -> Standing:
     for the rest of its 30 days.
     """
     before = facts.number(connection, facts.STORE_EPOCH)
+    # A restored cloud may have given out the number of a life again. What is kept of the first then stands before this one.
+    kept = whole(connection.execute("SELECT coalesce(max(op_seq), 0) FROM past_operations WHERE store_epoch = ?", (before,)).get)
     connection.execute(
-        "INSERT OR IGNORE INTO past_operations (store_epoch, op_seq, op_id, body, kind, amount, created_at, acknowledged_at)"
-        " SELECT ?, op_seq, op_id, body, kind, amount, created_at, acknowledged_at FROM operations"
-        " WHERE acknowledged_at IS NOT NULL",
-        (before,),
+        "INSERT INTO past_operations (store_epoch, op_seq, op_id, body, kind, amount, created_at, acknowledged_at)"
+        " SELECT ?, op_seq + ?, op_id, body, kind, amount, created_at, acknowledged_at FROM operations"
+        " WHERE acknowledged_at IS NOT NULL ON CONFLICT (op_id) DO NOTHING",
+        (before, kept),
     )
     connection.execute("DELETE FROM operations WHERE acknowledged_at IS NOT NULL")
     moving = [whole(op_seq) for (op_seq,) in connection.execute("SELECT op_seq FROM operations ORDER BY op_seq").fetchall()]

@@ -465,7 +465,7 @@ def test_a_till_whose_name_another_tablet_used_begins_a_new_life_and_takes_nothi
     welcome.welcome.new_store_epoch = 99
     orders = session.receive(welcome)
     assert kinds(orders) == ["BeginStore", "Reconnect"]
-    assert orders[0] == BeginStore(99)
+    assert orders[0] == BeginStore(99, 3)
     assert session.phase is Phase.ENDED
 
 

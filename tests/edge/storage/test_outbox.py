@@ -196,6 +196,28 @@ async def test_changes_of_earlier_lives_come_back_without_what_was_changed_again
     assert [(one.op_id, list(one.product_edited.fields)) for one in found] == [("a", ["name"]), ("b", ["price"])]
 
 
+async def test_what_a_restored_cloud_lacks_of_a_life_that_ends_waits_in_the_next_one(storage: Storage) -> None:
+    for name in "abcd":
+        await sell(storage, name)
+    await acknowledge(storage, 3)
+    now = await storage.begin_epoch(storage.store_epoch + 1, 1)
+    assert (now.last_op_seq, now.waiting) == (3, 3)
+    assert await batch(storage, 1) == [(1, "b"), (2, "c"), (3, "d")]
+    await acknowledge(storage, 3)
+    now = await storage.begin_epoch(storage.store_epoch + 1, 0)
+    assert await batch(storage, 1) == [(1, "b"), (2, "c"), (3, "d"), (4, "a")], "and what was done in the life before it"
+
+
+async def test_a_number_of_a_life_that_is_given_out_again_takes_nothing_away(storage: Storage) -> None:
+    epoch = storage.store_epoch
+    for name, next_epoch in (("a", epoch + 1), ("b", epoch + 2), ("c", epoch + 1), ("d", epoch + 2)):
+        await sell(storage, name)
+        await acknowledge(storage, 1)
+        await storage.begin_epoch(next_epoch)
+    await storage.store.write(outbox.revive)
+    assert sorted(op_id for _, op_id in await batch(storage, 1)) == ["a", "b", "c", "d"]
+
+
 async def test_another_epoch_of_the_cloud_is_met_once(storage: Storage) -> None:
     met = [await storage.store.write(partial(outbox.met, epoch=epoch)) for epoch in (0, 5, 5, 0, 7, 7, 5)]
     assert met == [False, False, False, False, True, False, True]

@@ -28,7 +28,9 @@ async def test_a_till_that_names_another_operation_gets_a_new_life(market: Any) 
     await till.send(*[till.sale((coffee, "1")) for _ in range(5)])
     older = till.session
     session = await till.hello(acknowledged_op_seq=4, acknowledged_op_id="sal_of_another", last_op_seq=9, boot_id="b")
-    assert (session.new_store_epoch, session.is_closed) == (2, True)
+    assert session.new_store_epoch > 1
+    assert session.is_closed
+    life = session.new_store_epoch
     with pytest.raises(TillChanged):
         await till.send(till.sale((coffee, "1")))
     till.session = older
@@ -36,7 +38,7 @@ async def test_a_till_that_names_another_operation_gets_a_new_life(market: Any) 
         await till.send(till.sale((coffee, "1")))
     assert await forks(market) == 1
     assert await market.value("SELECT forked_at IS NOT NULL FROM till_presences WHERE till_id = $1", till.caller.till_id)
-    session = await till.hello(store_epoch=2, acknowledged_op_seq=0, boot_id="b")
+    session = await till.hello(store_epoch=life, acknowledged_op_seq=0, boot_id="b")
     assert (session.new_store_epoch, session.op_watermark) == (0, 0)
     assert (await till.send(till.sale((coffee, "1"), seq=1))).op_watermark == 1
     assert await market.on_hand(coffee) == 94
@@ -73,10 +75,10 @@ async def test_the_copy_of_a_tablet_is_noticed_by_what_it_sends_and_loses_nothin
     with pytest.raises(TillChanged):
         await clone.send(*theirs)
     session = await clone.hello(**hello)
-    assert session.new_store_epoch == 2
+    assert session.new_store_epoch > 1
     for number, operation in enumerate(theirs, start=1):
         operation.op_seq = number
-    await clone.hello(store_epoch=2, last_op_seq=4, boot_id="b")
+    await clone.hello(store_epoch=session.new_store_epoch, last_op_seq=4, boot_id="b")
     assert (await clone.send(*theirs)).op_watermark == 4
     assert len(await market.stored()) == 9
     assert await market.on_hand(coffee) == 91
@@ -108,7 +110,7 @@ async def test_a_life_that_goes_backwards_is_a_second_tablet(market: Any) -> Non
     await till.hello(store_epoch=7, boot_id="b")
     await till.send(till.sale((coffee, "1")))
     session = await till.hello(store_epoch=6, boot_id="b", last_op_seq=2)
-    assert session.new_store_epoch == 8
+    assert session.new_store_epoch > 7
     assert await forks(market) == 1
 
 
@@ -134,7 +136,7 @@ async def test_a_tablet_that_has_given_out_less_than_is_stored_is_an_image(marke
     sent = [till.sale((coffee, "1")) for _ in range(3)]
     await till.send(*sent)
     session = await till.hello(acknowledged_op_seq=2, acknowledged_op_id=sent[1].op_id, last_op_seq=2, boot_id="b")
-    assert session.new_store_epoch == 2
+    assert session.new_store_epoch > 1
 
 
 async def test_a_till_that_was_acknowledged_more_proves_a_restore_once(market: Any) -> None:
