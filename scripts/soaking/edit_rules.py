@@ -22,17 +22,7 @@ def edits(journal: Journal, cloud: Cloud, tablets: Sequence[TabletFiles]) -> Ite
     for tablet in tablets:
         on_tablets[tablet.till_id] += tablet.edits
     for tablet in tablets:
-        held = {(edit.product_id, edit.field, edit.value) for edit in on_tablets[tablet.till_id]}
-        for act in journal.acts[journal.forgot.get(tablet.name, (0, 0))[1] :]:
-            if (
-                act.kind == "edit"
-                and act.done
-                and act.tablet == tablet.name
-                and (act.product_id, act.field, act.value) not in held
-            ):
-                yield Finding(
-                    "FORGOTTEN", f"{act.tablet} has forgotten that it changed a product.", dump([act.product_id, act.value])
-                )
+        yield from _forgotten(journal, tablet, on_tablets[tablet.till_id])
         for edit in tablet.edits:
             theirs = kept.get((edit.op_id, edit.field), edit.value)
             if edit.field != "barcodes" and theirs != edit.value:
@@ -71,6 +61,21 @@ def _backwards(journal: Journal, cloud: Cloud) -> Iterator[Finding]:
             if now[0] and now[0] == before[0] and now[1] < before[1]:
                 sentence = f"An older change of a product's {name} made at {now[0]} took the place of a newer one made there."
                 yield Finding("BACKWARDS", sentence, dump([event.subject_id, acts[before[1]].value, value, event.version]))
+
+
+def _forgotten(journal: Journal, tablet: TabletFiles, edits: Sequence[Edit]) -> Iterator[Finding]:
+    """A tablet has every change that was made at it, or a newer one of its own: of earlier lives only that is handed over."""
+    held = {(edit.product_id, edit.field, edit.value) for edit in edits}
+    has_lived_twice = tablet.till_id in journal.forked
+    newer: set[tuple[str, str]] = set()
+    for act in reversed(journal.acts[journal.forgot.get(tablet.name, (0, 0))[1] :]):
+        if act.kind != "edit" or not act.done or act.tablet != tablet.name:
+            continue
+        if (act.product_id, act.field, act.value) in held:
+            newer.add((act.product_id, act.field))
+        elif not has_lived_twice or (act.product_id, act.field) not in newer:
+            sentence = f"{act.tablet} has forgotten that it changed a product."
+            yield Finding("FORGOTTEN", sentence, dump([act.product_id, act.value]))
 
 
 class _Bases:

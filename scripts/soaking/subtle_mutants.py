@@ -93,18 +93,6 @@ SUBTLE: tuple[Mutant, ...] = (
         ("fork",),
     ),
     Mutant(
-        "stroke-over-gaps",
-        "a batch that is stored at one stroke may leave out what was sent before it and could not be stored",
-        (
-            Change(
-                "cloud/platform/migrations/versions/0018_strokes.py",
-                "s.store_epoch = g.epoch) = g.first - 1;",
-                "s.store_epoch = g.epoch) <= g.first - 1;",
-            ),
-        ),
-        ("terminate-backends", "kill-postgres", "backlog-kill"),
-    ),
-    Mutant(
         "stroke-doubles",
         "a batch that is stored at one stroke takes goods from stock for sales that are there already",
         (
@@ -127,23 +115,6 @@ SUBTLE: tuple[Mutant, ...] = (
             ),
         ),
         ("old-image",),
-    ),
-    Mutant(
-        "watermark-before-range",
-        "a frame tells the watermark of an upload although it ends in the middle of that",
-        (
-            Change(
-                "cloud/sync/ranges.py",
-                "own is not None and upto >= known.log_seq and known.op_seq > own.told",
-                "own is not None and known.op_seq > own.told",
-            ),
-            Change(
-                "cloud/sync/ranges.py",
-                "    return known.log_seq if known.log_seq > place.seq else 0\n",
-                "    return known.log_seq * 0\n",
-            ),
-        ),
-        ("flood", "slow-cut"),
     ),
     Mutant(
         "watermark-under-way",
@@ -192,7 +163,7 @@ SUBTLE: tuple[Mutant, ...] = (
         "last-piece-dropped",
         "a snapshot of several pieces takes the place of the old rows without its last piece",
         (
-            Change("cloud/sync/snapshots.py", "PIECE_BYTES = 192 * 1024\n", "PIECE_BYTES = 1024\n"),
+            Change("cloud/sync/snapshots.py", "PIECE_BYTES = 192 * 1024\n", "PIECE_BYTES = 300\n"),
             Change(
                 "edge/storage/lanes.py",
                 "    stage(connection, part)\n    pieces =",
@@ -241,7 +212,7 @@ SUBTLE: tuple[Mutant, ...] = (
                 "k.op_seq > c.op_seq AND k.op_seq < :before AND false\n",
             ),
         ),
-        CUTS,
+        ("cut-down", "flood"),
     ),
     Mutant(
         "other-value-kept",

@@ -138,6 +138,18 @@ def _not_archived(case: Any) -> None:
     case.journal.facts.append(Fact("archive", "k9", product_id="prd_1", began=8, done=9))
 
 
+def test_a_change_of_an_earlier_life_that_was_made_again_since_need_not_be_kept(case: Any) -> None:
+    case.journal.acts.insert(0, Act("edit", "tablet-1", "dev_1", "2222", "prd_1", "price", "2222", done=7))
+    for forked, told in ((False, {"FORGOTTEN"}), (True, set())):
+        if forked:
+            case.journal.forked["dev_1"] = 0.0
+        found = judge.findings(case.journal, case.cloud, [case.tablet], outside=case.outside)
+        assert {finding.kind for finding in found} == told
+    _forget_edit(case)
+    found = judge.findings(case.journal, case.cloud, [case.tablet], outside=case.outside)
+    assert "FORGOTTEN" in {finding.kind for finding in found}
+
+
 def test_a_promise_that_a_backup_brought_back_has_its_time_to_end(case: Any) -> None:
     _hold_too_long(case)
     case.cloud.at = 100_000_000
