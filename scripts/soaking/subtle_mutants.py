@@ -21,12 +21,6 @@ SUBTLE: tuple[Mutant, ...] = (
         RESTORES,
     ),
     Mutant(
-        "base-epoch-ignored",
-        "a change of a product is weighed by its version alone, although a restore has given that version to another change",
-        (Change("cloud/catalog/edits.py", "    if not edited.base_epoch:\n", "    if edited.base_epoch or True:\n"),),
-        ("restore-unseen",),
-    ),
-    Mutant(
         "all-unseen-after-restore",
         "after a restore every change made before it loses, whether or not somebody else has changed anything",
         (
@@ -61,18 +55,6 @@ SUBTLE: tuple[Mutant, ...] = (
             ),
         ),
         ("restore-twice",),
-    ),
-    Mutant(
-        "told-once",
-        "a tablet that missed the answer never hears what of its operations was put aside",
-        (
-            Change(
-                "cloud/sync/quarantine.py",
-                "    return [Quarantined(op_seq=row[0], reason=row[1], message=row[2]) for row in rows]\n",
-                "    return []\n",
-            ),
-        ),
-        ("cut-down",),
     ),
     Mutant(
         "retried-is-stored",
@@ -171,48 +153,6 @@ SUBTLE: tuple[Mutant, ...] = (
             ),
         ),
         ("lose-replica", "restore"),
-    ),
-    Mutant(
-        "range-from-behind",
-        "a range that was being read goes out although the tablet was told in the meantime to stand further on",
-        (
-            Change(
-                "cloud/sync/lanes.py",
-                "        self.version += 1\n        self.dirty = True\n        return place\n",
-                "        return place\n",
-            ),
-            Change(
-                "cloud/sync/streams.py",
-                "        answer = await process.frames.next(tenant_id, place, own)\n",
-                "        answer = await process.frames.next(tenant_id, place, own)\n        await asyncio.sleep(0.03)\n",
-            ),
-        ),
-        ("pause-tablet", "kill-tablet"),
-    ),
-    Mutant(
-        "waiting-forgotten",
-        "what was acknowledged counts as contained in the stock before the stock has come",
-        (
-            Change(
-                "edge/storage/outbox.py",
-                'FROM pending_deltas WHERE product_id = ? AND op_seq > ?"\n',
-                'FROM pending_deltas WHERE product_id = ? AND op_seq > ?"\n'
-                '    question += " AND op_seq IN (SELECT op_seq FROM operations WHERE acknowledged_at IS NULL)"\n',
-            ),
-        ),
-        ("flood",),
-    ),
-    Mutant(
-        "own-counts-ignored",
-        "a count forgets that its till had counted the same shelf before and had not heard of that yet",
-        (
-            Change(
-                "cloud/sync/counts.py",
-                "k.op_seq > c.op_seq AND k.op_seq < :before\n",
-                "k.op_seq > c.op_seq AND k.op_seq < :before AND false\n",
-            ),
-        ),
-        ("cut-down", "flood"),
     ),
     Mutant(
         "other-value-kept",
