@@ -22,6 +22,8 @@ SHORT_OF_CASH = 0.1
 """How many of the customers hand over too little at first."""
 COUNTS, EDITS, POISONS = 0.12, 0.12, 0.02
 """Shares of what a cashier does beside selling, when it does anything beside selling."""
+RECOUNTS = 0.4
+"""How often the shelf that was counted last is counted once more."""
 SEASON = 15
 """Things it does until it chooses anew whether it only sells: sales alone go another way than what is mixed."""
 ONLY_SALES = 0.5
@@ -50,6 +52,7 @@ class Cashier:
         self._number = number
         self._left = 0
         self._only_sells = False
+        self._shelf_counted = ""
         self._count = 0
 
     async def run(self, gate: Gate) -> None:
@@ -80,7 +83,9 @@ class Cashier:
         """Counts a shelf. A count has no key: without an answer nobody knows, and nobody asks again."""
         self._count += 1
         key = f"count-{self.tablet.name}-{self._count}-{self._random.randrange(1 << 30)}"
-        product, counted = self._random.choice(self._world.products), self._random.randint(400_000, 1_200_000)
+        if self._random.random() >= RECOUNTS or not self._shelf_counted:
+            self._shelf_counted = self._random.choice(self._world.products)
+        product, counted = self._shelf_counted, self._random.randint(400_000, 1_200_000)
         act = Act("count", self.tablet.name, self.tablet.till_id, key, product, value=str(counted))
         body = {"product_id": product, "counted": f"{counted // 1000}.{counted % 1000:03}", "note": key}
         await self._act(act, "/count", body)

@@ -9,13 +9,15 @@ from contextlib import suppress
 import aiohttp
 import asyncpg
 
+from scripts.soaking.cashiers import PRICED_BY_TILLS
 from scripts.soaking.faults import OfTablet
-from scripts.soaking.journal import Shown
+from scripts.soaking.journal import Act, Fact, Shown
 from scripts.soaking.reading import goods, read_lane
 from scripts.soaking.traffic import NO_ANSWER
 from scripts.soaking.wire import Message
 
 COUNTS_SECONDS = 3.0
+PRICES = 3
 GOODS = 450
 FLOOD = 2_300
 """Positions: a frame covers 2000 at most."""
@@ -111,11 +113,15 @@ class RestoreUnseen(OfTablet):
         one, world = self.one, self.world
         await world.backup()
         await world.cloud_ready()
+        product = self.random.choice(world.products[:PRICED_BY_TILLS])
+        await self._priced(product)
         await asyncio.sleep(1.5)
+        await self._changed(product)
         await one.program.kill()
         place = read_lane(one.folder, one.outlet_id) or (0, 0, 0)
         await world.restore()
         await world.cloud_ready()
+        await self._priced(product)
         connection = await asyncpg.connect(world.dsn, timeout=10)
         try:
             for _ in range(150):
@@ -131,6 +137,27 @@ class RestoreUnseen(OfTablet):
         """Starts it again."""
         self.one.program.start()
         await self.one.ready()
+
+    async def _priced(self, product: str) -> None:
+        """The office prices a product anew, as often before the restore as after it: the versions will be the same."""
+        for _ in range(PRICES):
+            number = self.random.randrange(1 << 40)
+            fact = Fact("price", f"unseen-{number}", product_id=product, price=20_000 + number % 9_000, began=time.monotonic())
+            self.world.journal.facts.append(fact)
+            with suppress(*NO_ANSWER):
+                body = {"price": {"amount": fact.price}}
+                status, _ = await self.world.rest("PATCH", f"/api/v1/products/{product}", body, **{"Idempotency-Key": fact.key})
+                fact.done = time.monotonic() if status < 300 else 0.0
+
+    async def _changed(self, product: str) -> None:
+        """And so does somebody at the tablet, who has seen what will be undone."""
+        number = self.random.randrange(100_000)
+        value, (one, journal) = f"8{number:05d}", (self.one, self.world.journal)
+        act = Act("edit", one.name, one.till_id, f"unseen-{number}", product, "price", value)
+        journal.acts.append(act)
+        with suppress(*NO_ANSWER):
+            status, _ = await one.call("POST", f"/products/{product}", {"price": int(value)})
+            act.done = time.monotonic() if status < 300 else 0.0
 
 
 class Flood(OfTablet):

@@ -21,6 +21,12 @@ SUBTLE: tuple[Mutant, ...] = (
         RESTORES,
     ),
     Mutant(
+        "base-epoch-ignored",
+        "a change of a product is weighed by its version alone, although a restore has given that version to another change",
+        (Change("cloud/catalog/edits.py", "    if not edited.base_epoch:\n", "    if edited.base_epoch or True:\n"),),
+        ("restore-unseen",),
+    ),
+    Mutant(
         "all-unseen-after-restore",
         "after a restore every change made before it loses, whether or not somebody else has changed anything",
         (
@@ -55,6 +61,18 @@ SUBTLE: tuple[Mutant, ...] = (
             ),
         ),
         ("restore-twice",),
+    ),
+    Mutant(
+        "told-once",
+        "a tablet that missed the answer never hears what of its operations was put aside",
+        (
+            Change(
+                "cloud/sync/quarantine.py",
+                "    return [Quarantined(op_seq=row[0], reason=row[1], message=row[2]) for row in rows]\n",
+                "    return []\n",
+            ),
+        ),
+        ("cut-down",),
     ),
     Mutant(
         "retried-is-stored",
@@ -153,6 +171,18 @@ SUBTLE: tuple[Mutant, ...] = (
             ),
         ),
         ("lose-replica", "restore"),
+    ),
+    Mutant(
+        "own-counts-ignored",
+        "a count forgets that its till had counted the same shelf before and had not heard of that yet",
+        (
+            Change(
+                "cloud/sync/counts.py",
+                "k.op_seq > c.op_seq AND k.op_seq < :before\n",
+                "k.op_seq > c.op_seq AND k.op_seq < :before AND false\n",
+            ),
+        ),
+        ("cut-down", "flood"),
     ),
     Mutant(
         "other-value-kept",

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from typing import ClassVar
 
 from scripts.soaking import poisons
 from scripts.soaking.faults import OfTabletAlone
 
 FILLER = "filler.bin"
+COUNTS_SECONDS = 2.0
 MOST_LOOKS = 400
 UPLOAD_SECONDS = 0.3
 POISONED = 0.6
@@ -89,6 +91,7 @@ class CutDown(Cut):
     async def begin(self) -> str:
         """Packets vanish."""
         said = await super().begin()
+        self.one.counts_until = time.monotonic() + COUNTS_SECONDS
         if self.random.random() < POISONED:
             self._sold = self._receipts()
             poisons.let_in(self.world.journal, self.one, self.random.choice(self.world.products), self.random)
