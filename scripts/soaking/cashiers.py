@@ -17,7 +17,7 @@ from scripts.soaking.traffic import AGAIN, DISK_FULL, NO_ANSWER, RETRY_SECONDS, 
 from scripts.soaking.wire import thousandths
 from scripts.soaking.world import Tablet, World
 
-CASH = 1_000_000
+CASH = 2_000_000
 SHORT_OF_CASH = 0.1
 """How many of the customers hand over too little at first."""
 COUNTS, EDITS, POISONS = 0.12, 0.12, 0.02

@@ -151,8 +151,8 @@ class RestoreUnseen(OfTablet):
 
     async def _changed(self, product: str) -> None:
         """And so does somebody at the tablet, who has seen what will be undone."""
-        number = self.random.randrange(100_000)
-        value, (one, journal) = f"8{number:05d}", (self.one, self.world.journal)
+        number = self.random.randrange(10_000)
+        value, (one, journal) = f"8{number:04d}", (self.one, self.world.journal)
         act = Act("edit", one.name, one.till_id, f"unseen-{number}", product, "price", value)
         journal.acts.append(act)
         with suppress(*NO_ANSWER):
