@@ -172,7 +172,8 @@ def begin_epoch(connection: apsw.Connection, epoch: int) -> Standing:
     """Begins a new life of the store under this number, because another till has lived under this name.
 
     What waits gets new numbers from 1 and keeps its order, its ids and its receipt numbers. What was acknowledged is kept aside
-    for the rest of its 30 days.
+    for the rest of its 30 days. If the cloud was restored during the life that ends, that waits, too: the numbers up to which the
+    restored cloud says it has everything may be those of the other till.
     """
     before = facts.number(connection, facts.STORE_EPOCH)
     # A restored cloud may have given out the number of a life again. What is kept of the first then stands before this one.
@@ -193,14 +194,21 @@ def begin_epoch(connection: apsw.Connection, epoch: int) -> Standing:
     facts.put(connection, facts.LAST_OP_SEQ, len(moving))
     facts.put(connection, facts.ACKNOWLEDGED_SEQ, 0)
     facts.put(connection, facts.ACKNOWLEDGED_ID, "")
+    if facts.number(connection, facts.RESTORED_IN, -1) == before:
+        _queue_past(connection)
     return standing(connection)
 
 
 def revive(connection: apsw.Connection) -> None:
-    """Puts what was done in earlier lives at the end of the queue. Its ids tell the cloud which of it it has.
+    """The cloud was restored: puts what was done in earlier lives at the end of the queue. Its ids tell which of it is there.
 
     Changes of products that were changed again since stay out: at the end of the queue they would undo the newer ones.
     """
+    facts.put(connection, facts.RESTORED_IN, facts.number(connection, facts.STORE_EPOCH))
+    _queue_past(connection)
+
+
+def _queue_past(connection: apsw.Connection) -> None:
     newer: set[tuple[str, str]] = set()
     for (stored,) in connection.execute("SELECT body FROM operations WHERE kind = ?", (EDIT,)).fetchall():
         edited = Operation.FromString(blob(stored)).product_edited

@@ -201,11 +201,29 @@ async def test_what_a_restored_cloud_lacks_of_a_life_that_ends_waits_in_the_next
         await sell(storage, name)
     await acknowledge(storage, 3)
     now = await storage.begin_epoch(storage.store_epoch + 1, 1)
-    assert (now.last_op_seq, now.waiting) == (3, 3)
-    assert await batch(storage, 1) == [(1, "b"), (2, "c"), (3, "d")]
-    await acknowledge(storage, 3)
+    assert (now.last_op_seq, now.waiting) == (4, 4)
+    assert await batch(storage, 1) == [(1, "b"), (2, "c"), (3, "d"), (4, "a")], "even of what it has by the numbers nobody knows"
+    await acknowledge(storage, 4)
+    now = await storage.begin_epoch(storage.store_epoch + 1, 4)
+    assert now.waiting == 0
+    await sell(storage, "e")
+    await acknowledge(storage, 1)
     now = await storage.begin_epoch(storage.store_epoch + 1, 0)
-    assert await batch(storage, 1) == [(1, "b"), (2, "c"), (3, "d"), (4, "a")], "and what was done in the life before it"
+    assert await batch(storage, 1) == [(1, "e"), *enumerate("bcda", 2)], "and what was done in the life before it"
+
+
+async def test_what_a_restored_cloud_took_from_another_till_under_these_numbers_is_sent_once_more(storage: Storage) -> None:
+    for name in "abcd":
+        await sell(storage, name)
+    await acknowledge(storage, 4)
+    await storage.store.write(lambda connection: outbox.settle(connection, 3, 9))
+    assert await batch(storage, 4) == [(4, "d")], "by its numbers the cloud seems to have the others"
+    await acknowledge(storage, 4)
+    await storage.begin_epoch(storage.store_epoch + 1, 4)
+    assert await batch(storage, 1) == [(1, "a"), (2, "b"), (3, "c"), (4, "d")]
+    await acknowledge(storage, 4)
+    now = await storage.begin_epoch(storage.store_epoch + 1, 4)
+    assert now.waiting == 0, "nothing was restored in this life"
 
 
 async def test_a_number_of_a_life_that_is_given_out_again_takes_nothing_away(storage: Storage) -> None:
