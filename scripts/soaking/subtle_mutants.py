@@ -94,7 +94,7 @@ SUBTLE: tuple[Mutant, ...] = (
     ),
     Mutant(
         "past-left-behind",
-        "a tablet that begins a new life before a restored cloud takes what was acknowledged for stored, whoever's numbers those are",
+        "a tablet that begins a new life before a restored cloud takes what was acknowledged for stored",
         (
             Change(
                 "edge/storage/outbox.py",
