@@ -10,8 +10,7 @@ import asyncio
 import hashlib
 import math
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterable, Sequence
 
 import structlog
 
@@ -154,28 +153,30 @@ class Authentication:
             raise PermissionDenied(f"This key lacks the scope {need}. Use a key that has it.", scope=need)
         return caller
 
-    @asynccontextmanager
-    async def hold(self, call: Call) -> AsyncIterator[None]:
+    def hold(self, call: Call) -> Held:
         """Is held as long as a stream of an authenticated call is open. When its key or token changes or ends, the stream ends.
 
         Whoever still may opens it again, and goes on where it was.
         """
+        return Held(self, call)
+
+    async def _hold(self, call: Call) -> tuple[Known, asyncio.TimerHandle | None]:
         credential = _credential(call)
         known = self._known.get(credential) or await self._identify(call, credential, None)
         left = known.ends_at - time.monotonic()
         timer = asyncio.get_running_loop().call_later(left, self._end, call) if math.isfinite(left) else None
-        try:
-            for subject in known.subjects:
-                self._streams.setdefault(subject, []).append(call)
-            yield
-        finally:
-            if timer is not None:
-                timer.cancel()
-            for subject in known.subjects:
-                # By identity: two calls may look the same.
-                rest = [other for other in self._streams.pop(subject, ()) if other is not call]
-                if rest:
-                    self._streams[subject] = rest
+        for subject in known.subjects:
+            self._streams.setdefault(subject, []).append(call)
+        return known, timer
+
+    def _let_go(self, call: Call, known: Known, timer: asyncio.TimerHandle | None) -> None:
+        if timer is not None:
+            timer.cancel()
+        for subject in known.subjects:
+            # By identity: two calls may look the same.
+            rest = [other for other in self._streams.pop(subject, ()) if other is not call]
+            if rest:
+                self._streams[subject] = rest
 
     def _end(self, call: Call) -> None:
         # Nothing is cancelled: a stream that is in the middle of sending could not be ended properly any more.
@@ -317,6 +318,25 @@ class Authentication:
             where = address or "(unknown)"
             message = f"This key may not be used from the address {where}. Add it to allowed_addresses, or use another key."
             raise AddressNotAllowed(message, ip=where)
+
+
+class Held:
+    """The hold of one open stream, see `Authentication.hold`. A class, not a generator: there is one for each open stream."""
+
+    __slots__ = ("_authentication", "_call", "_known", "_timer")
+
+    def __init__(self, authentication: Authentication, call: Call) -> None:
+        self._authentication = authentication
+        self._call = call
+        self._known: Known | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def __aenter__(self) -> None:
+        self._known, self._timer = await self._authentication._hold(self._call)  # noqa: SLF001 (the two are one)
+
+    async def __aexit__(self, *_: object) -> None:
+        assert self._known is not None
+        self._authentication._let_go(self._call, self._known, self._timer)  # noqa: SLF001 (as above)
 
 
 def _check_origin(call: Call, known: Known, origin: str) -> None:

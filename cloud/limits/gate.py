@@ -7,7 +7,7 @@ charge: a read that is refused after all was work for nothing, never an answer.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from time import monotonic
 from typing import Any, NoReturn
 
@@ -18,7 +18,7 @@ from cloud.limits.charges import Charges
 from cloud.limits.ledger import LedgerAway
 from cloud.limits.meters import Meter
 from cloud.limits.turns import Turns
-from cloud.platform.calls import Call
+from cloud.platform.calls import Call, Caller
 from cloud.platform.database import Database
 from cloud.platform.door import Serve
 from kernel.errors import GiposError
@@ -111,13 +111,13 @@ class Limits:
                 del failure
         return answer
 
-    @asynccontextmanager
-    async def stream(self, call: Call) -> AsyncIterator[None]:
+    def stream(self, call: Call) -> AbstractAsyncContextManager[None] | None:
         """See Gate. Opening counts as a request; while it is open a stream takes a place of its own kind."""
         who = call.caller
-        if who is None or not who.tenant_id or who.kind == "till":
-            yield
-            return
+        return None if who is None or not who.tenant_id or who.kind == "till" else self._held(call, who)
+
+    @asynccontextmanager
+    async def _held(self, call: Call, who: Caller) -> AsyncIterator[None]:
         charges = self._charges
         now = monotonic()
         meter = charges.meter(who, now)

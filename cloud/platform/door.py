@@ -8,8 +8,8 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import Any, Protocol
 
@@ -37,8 +37,8 @@ class Gate(Protocol):
     async def unary(self, call: Call, serve: Serve) -> Any:
         """Answers `await serve()`, or raises a GiposError before or after it."""
 
-    def stream(self, call: Call) -> AbstractAsyncContextManager[None]:
-        """Is held as long as a stream is open; entering may raise a GiposError."""
+    def stream(self, call: Call) -> AbstractAsyncContextManager[None] | None:
+        """What is held as long as a stream is open, entering may raise a GiposError; None when this gate lets it pass."""
 
 
 Witness = Callable[[Call, errors.GiposError], None]
@@ -114,22 +114,32 @@ class Door:
             )
 
     async def stream(
-        self, call: Call, inner: Callable[[Any, Any], AsyncIterator[Any]], request: Any, context: Any
-    ) -> AsyncIterator[Any]:
-        """The answers of a streaming service; raises as `unary`."""
+        self,
+        call: Call,
+        inner: Callable[[Any, Any], AsyncGenerator[Any, None]],
+        request: Any,
+        context: Any,
+        send: Callable[[Any], Awaitable[None]],
+    ) -> None:
+        """Sends the answers of a streaming service, one after the other; raises as `unary`, and whatever `send` does.
+
+        A coroutine with few things in it: there is one for each till that is online.
+        """
         try:
-            async with AsyncExitStack() as gates:
-                call.caller = await self._authenticate(call)
-                if self._hold is not None:
-                    await gates.enter_async_context(self._hold(call))
-                for gate in self._gates:
-                    await gates.enter_async_context(gate.stream(call))
+            call.caller = await self._authenticate(call)
+            held = [self._hold(call)] if self._hold is not None else []
+            held += [holds for gate in self._gates if (holds := gate.stream(call)) is not None]
+            async with held[0] if len(held) == 1 else _all_of(held):
                 logger.info("stream_opened", method=call.method, tenant_id=call.caller.tenant_id)
                 call.request = request
-                async for response in inner(request, context):
-                    yield response
-                    call.go_on()
-        except (errors.GiposError, asyncio.CancelledError, GeneratorExit):
+                answers = inner(request, context)
+                try:
+                    async for response in answers:
+                        await send(response)
+                        call.go_on()
+                finally:
+                    await answers.aclose()
+        except (errors.GiposError, asyncio.CancelledError):
             raise
         except Exception as error:
             if isinstance(error, tuple(_PASSING)):
@@ -137,6 +147,14 @@ class Door:
             raise unexpected(call.method, error) from error
         finally:
             logger.info("stream_closed", method=call.method)
+
+
+@asynccontextmanager
+async def _all_of(held: Sequence[AbstractAsyncContextManager[None]]) -> AsyncGenerator[None, None]:
+    async with AsyncExitStack() as stack:
+        for one in held:
+            await stack.enter_async_context(one)
+        yield
 
 
 def _serve(call: Call, inner: Callable[[Any, Any], Awaitable[Any]], request: Any, context: Any) -> Awaitable[Any]:

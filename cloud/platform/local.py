@@ -7,8 +7,7 @@ what makes it safe to pass the objects themselves. Every call has a context of i
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextvars import Context
 from dataclasses import dataclass
 from typing import Any
@@ -146,7 +145,7 @@ class LocalStream:
         self,
         door: Door,
         path: str,
-        inner: Callable[[Any, Any], AsyncIterator[Any]],
+        inner: Callable[[Any, Any], AsyncGenerator[Any, None]],
         request: Any,
         metadata: dict[str, str],
     ) -> None:
@@ -210,16 +209,18 @@ class LocalStream:
         self,
         door: Door,
         path: str,
-        inner: Callable[[Any, Any], AsyncIterator[Any]],
+        inner: Callable[[Any, Any], AsyncGenerator[Any, None]],
         request: Any,
         metadata: dict[str, str],
     ) -> None:
         call = door.arrive(path, metadata, _address_of(metadata))
+
+        async def send(message: Any) -> None:
+            await self._context.send_initial_metadata(call.headers)
+            await self._messages.put(message)
+
         try:
-            async with aclosing(door.stream(call, inner, request, self._context)) as answers:  # type: ignore[type-var]  # a generator
-                async for message in answers:
-                    await self._context.send_initial_metadata(call.headers)
-                    await self._messages.put(message)
+            await door.stream(call, inner, request, self._context, send)
         except GiposError as error:
             self._failure = Refused(error, call)
         finally:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -89,23 +89,35 @@ class GrpcDoor(grpc.aio.ServerInterceptor):
         return serve
 
     def _streaming(
-        self, method: str, inner: Callable[[Any, Any], AsyncIterator[Any]]
-    ) -> Callable[[Any, Any], AsyncIterator[Any]]:
-        async def serve(request: Any, context: Context) -> AsyncIterator[Any]:
+        self, method: str, inner: Callable[[Any, Any], AsyncGenerator[Any, None]]
+    ) -> Callable[[Any, Any], Awaitable[None]]:
+        # A coroutine that writes, where gRPC would take a generator as well: what each open stream needs is kept small.
+        async def serve(request: Any, context: Context) -> None:
             call = self._arrive(method, context)
-            is_first = True
             try:
-                async for response in self._door.stream(call, inner, request, context):
-                    if is_first and call.headers:
-                        # A service may have said before that it is there, with these same headers; gRPC takes them once.
-                        with suppress(grpc.aio.UsageError):
-                            await context.send_initial_metadata(call.headers)
-                    is_first = False
-                    yield response
+                await self._door.stream(call, inner, request, context, _Sender(call, context).send)
             except errors.GiposError as error:
                 await refuse(context, call, error)
 
         return serve
+
+
+class _Sender:
+    """Writes the answers of one stream, the call's headers before the first."""
+
+    __slots__ = ("_call", "_context")
+
+    def __init__(self, call: Call, context: Context) -> None:
+        self._call: Call | None = call
+        self._context = context
+
+    async def send(self, response: Any) -> None:
+        call, self._call = self._call, None
+        if call is not None and call.headers:
+            # A service may have said before that it is there, with these same headers; gRPC takes them once.
+            with suppress(grpc.aio.UsageError):
+                await self._context.send_initial_metadata(call.headers)
+        await self._context.write(response)
 
 
 def certificate_of(context: Context) -> bytes:
