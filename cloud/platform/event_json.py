@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import structlog
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.message import Message
 
@@ -14,6 +15,8 @@ from gipos.v1.events_pb2 import Event, Subject
 from gipos.v1.inventory_pb2 import Level, Reservation
 from gipos.v1.sales_pb2 import Sale
 from kernel import masking, protojson
+
+logger = structlog.get_logger()
 
 _RESOURCES: dict[str, type[Message]] = {
     "product": Product,
@@ -56,5 +59,12 @@ def _masked(resource: Message) -> bytes:
 
 
 def encode(tenant_id: str, event: LoggedEvent) -> bytes:
-    """The event as JSON."""
-    return protojson.encode(to_proto(tenant_id, event))
+    """The event as JSON. What of a stored resource has no JSON form is left out, and named in the member "$left_out"."""
+    message = to_proto(tenant_id, event)
+    try:
+        return protojson.encode(message)
+    except protojson.EncodingFailed:
+        spared, left_out = protojson.spared(message)
+        fields = [each.field for each in left_out]
+        logger.warning("value_left_out", tenant_id=tenant_id, event_id=event.id, subject_id=event.subject_id, fields=fields)
+        return protojson.marked(protojson.encode(spared), left_out)

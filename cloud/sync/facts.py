@@ -202,7 +202,7 @@ def _sold(operation: Operation, place: Place, now: datetime) -> Sold:
     sold_at, clock, is_doubtful = _when(operation, sale.sale_time if is_dated else None, now)
     day = None if has_clock else _day(sale.business_date)
     if day is None:
-        day = business_date(sold_at, place.time_zone or "Asia/Jakarta")
+        day = _day_of(sold_at, place.time_zone or "Asia/Jakarta")
         text = day.isoformat()
     else:
         text = sale.business_date
@@ -256,6 +256,18 @@ def _are_told_apart(line_ids: list[str]) -> bool:
 def _is(stamp: Timestamp, moment: datetime) -> bool:
     """Whether it says this moment, to the microsecond and no further."""
     return stamp.nanos % 1000 == 0 and moment_of(stamp) == moment
+
+
+def _day_of(moment: datetime, time_zone: str) -> date:
+    """The business day of a moment.
+
+    Raises:
+        Trouble: in UTC it is within the year 9999, on the outlet's clock it is not any more.
+    """
+    try:
+        return business_date(moment, time_zone)
+    except OverflowError as error:
+        raise Trouble("TIME_WRONG") from error
 
 
 def _day(text: str) -> date | None:

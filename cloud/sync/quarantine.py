@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import orjson
 import sqlalchemy as sa
 import structlog
 from google.protobuf.message import DecodeError
@@ -180,7 +179,7 @@ def shown(row: Any, caller: Caller) -> QuarantinedOperation:
         if operation.HasField("sale_recorded"):
             answer.sale_number = operation.sale_recorded.number[:64]
             answer.total.CopyFrom(operation.sale_recorded.total)
-        answer.content = orjson.dumps(protojson.to_dict(operation)).decode()
+        answer.content = _content(operation).decode()
     if row.kind in _IMPERSONAL:
         return answer
     if SCOPE not in caller.scopes:
@@ -188,6 +187,15 @@ def shown(row: Any, caller: Caller) -> QuarantinedOperation:
     if operation is not None and is_id(operation.sale_recorded.customer_id, "cus"):
         calls.call().seen.append(operation.sale_recorded.customer_id)
     return answer
+
+
+def _content(operation: Operation) -> bytes:
+    """The operation as JSON. What is wrong with it may be the very value that JSON cannot express: that one is only named."""
+    try:
+        return protojson.encode(operation)
+    except protojson.EncodingFailed:
+        copy, left_out = protojson.spared(operation)
+        return protojson.marked(protojson.encode(copy), left_out)
 
 
 def read(body: bytes) -> Operation | None:

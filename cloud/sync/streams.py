@@ -12,8 +12,9 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 
 import structlog
+from google.protobuf.message import DecodeError
 
-from cloud.platform import log
+from cloud.platform import checks, log
 from cloud.platform.calls import Call, Caller
 from cloud.platform.wakeups import Waiting
 from cloud.sync import hellos, restores, uploads
@@ -29,6 +30,8 @@ from gipos.edge.v1.link_pb2 import Hello, LanePosition, LinkRequest, LinkRespons
 from kernel import business_days, capabilities
 from kernel.errors import Busy, Invalid, Violation
 
+_LONGEST_ID = 100
+_GARBLED = "The bytes of a frame are no LinkRequest. Build the client from link.proto, and look for what alters bytes on the way."
 MOST_ANSWERS = 64
 """Answers that may wait for a till that sends and does not read; then it is not read from either."""
 
@@ -84,7 +87,13 @@ class Stream:
         """Takes frames until the till stops or the session is over."""
         session, process = self.session, self._process
         try:
-            async for request in requests:
+            while True:
+                try:
+                    request = await anext(requests)
+                except StopAsyncIteration:
+                    break
+                except DecodeError as error:  # gRPC decodes within the reading
+                    raise Invalid([Violation("frame", "INVALID_FORMAT", _GARBLED)]) from error
                 orders = session.receive(request, process.now(), time.time_ns())
                 while orders:
                     await self._carry_out(orders.pop(0))
@@ -112,6 +121,8 @@ class Stream:
                     offset = None if device_ms is None else device_ms - time.time_ns() // 1_000_000
                     self._presence.heard(waiting_operations=waiting, clock_offset_ms=offset)
             case Settle(result):
+                if wrong := list(checks.text("command_result.command_id", result.command_id, _LONGEST_ID)):
+                    raise Invalid(wrong)
                 await commands.settle(self._process.database, self.who, result)
             case Disputed(lane, reason, owed):
                 logger.warning("frame_disputed", till_id=self.who.till_id, lane=lane, reason=reason[:40], owed=owed)

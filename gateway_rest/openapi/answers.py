@@ -50,6 +50,11 @@ HEADERS: dict[str, Schema] = {
         "schema": {"type": "string"},
         "example": "Mon, 01 Nov 2027 00:00:00 GMT",
     },
+    "X-Left-Out": {
+        "description": "Hardly ever there: fields that are missing because what is stored in them has no form in JSON.",
+        "schema": {"type": "string"},
+        "example": "sales[3].sale_time",
+    },
 }
 """Components that answers refer to."""
 
@@ -74,7 +79,7 @@ class Answers:
             result["204"] = {"description": "Done.", "headers": _headers(shown)}
         else:
             created = name.startswith("Create") and method == "post"
-            more = (["ETag"] if has_etag else []) + (["Location"] if created else [])
+            more = (["ETag"] if has_etag else []) + (["Location"] if created else []) + (["X-Left-Out"] if is_plain_get else [])
             content = self._content(binding, example)
             headers = _headers([*shown, *more])
             if not created:

@@ -19,6 +19,7 @@ REQUEST_HEADERS = (
 EXPOSED = (
     *("x-request-id", "etag", "link", "location", "retry-after", "ratelimit", "ratelimit-policy", "x-ratelimit-limit"),
     *("x-ratelimit-remaining", "x-ratelimit-reset", "idempotent-replayed", "deprecation", "sunset", "www-authenticate", "allow"),
+    "x-left-out",
 )
 """What a page may read of an answer besides what every page may."""
 MAX_AGE_SECONDS = 600

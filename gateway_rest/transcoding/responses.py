@@ -14,11 +14,11 @@ from google.protobuf import message_factory
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 from gateway_rest.channel import PrintedReply, Reply
-from gateway_rest.transcoding import codings, metadata, origins, pages, selections
+from gateway_rest.transcoding import codings, metadata, omissions, origins, pages, selections
 from gateway_rest.transcoding.exchanges import Exchange
 from gateway_rest.transcoding.rules import Binding, Rules
 from gipos.v1 import common_pb2
-from kernel.protojson import Writer
+from kernel.protojson import EncodingFailed, Writer
 from kernel.protojson.findings import Findings
 
 Headers = list[tuple[bytes, bytes]]
@@ -92,7 +92,7 @@ class ResponsePlan:
         """Answers with status, headers and body.
 
         Raises:
-            EncodingFailed: the message has no JSON form.
+            EncodingFailed: the message has no JSON form, not even without the values that have none.
         """
         # What came printed is sent as it came; a printed reply has the few fields that are looked at here.
         printed = reply if isinstance(reply, PrintedReply) and write is self.write and not self.is_raw else None
@@ -111,7 +111,11 @@ class ResponsePlan:
             headers += (kind, _NO_GUESSING)
             packs = packs and codings.is_worth_it(kind[1])
         else:
-            body = write(message) if printed is None else printed.json
+            try:
+                body = write(message) if printed is None else printed.json
+            except EncodingFailed:
+                body, lacks = omissions.answered(message, self._field, write, exchange.request_id)
+                headers.append(lacks)
             headers.append(_JSON)
         tag = self._tag(message, body)
         if tag:

@@ -20,7 +20,7 @@ from google.protobuf.message import Message
 from gateway_rest import errors
 from gateway_rest.channel import CallFailed, ReplyMetadata, Stream
 from gateway_rest.errors import Problem, Refusal
-from gateway_rest.transcoding import metadata, origins
+from gateway_rest.transcoding import metadata, omissions, origins
 from gateway_rest.transcoding.endpoints import Endpoint
 from gateway_rest.transcoding.exchanges import ClientGone, Exchange
 from gateway_rest.transcoding.responses import Write, content_type
@@ -178,6 +178,7 @@ async def serve(exchange: Exchange, endpoint: Endpoint, source: Source, form: Fo
         if endpoint.response.is_raw:
             await _serve_raw(exchange, endpoint, source, gone, headers)
             return
+        write = omissions.marking(write, exchange.request_id)
         if form is Form.LIST:
             await _serve_list(exchange, source, gone, headers, write)
             return

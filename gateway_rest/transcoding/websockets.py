@@ -17,7 +17,7 @@ import orjson
 from gateway_rest import errors
 from gateway_rest.channel import CallFailed
 from gateway_rest.errors import Problem, Refusal
-from gateway_rest.transcoding import streams
+from gateway_rest.transcoding import omissions, streams
 from gateway_rest.transcoding.exchanges import ClientGone, Exchange, Scope
 from gateway_rest.transcoding.responses import Write
 from gateway_rest.transcoding.streams import Source
@@ -64,7 +64,9 @@ async def serve(exchange: Exchange, source: Source, write: Write, subprotocol: s
         await accept(exchange, subprotocol)
         gone = asyncio.ensure_future(_listen(exchange))
         if problem is None:
-            problem = await _relay(exchange, source, gone, None if subprotocol == PROTO else write)
+            problem = await _relay(
+                exchange, source, gone, None if subprotocol == PROTO else omissions.marking(write, exchange.request_id)
+            )
         await close(exchange, problem)
     finally:
         await source.close()

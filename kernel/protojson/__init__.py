@@ -16,8 +16,21 @@ from kernel.protojson.encoders import EncodingFailed, Writer
 from kernel.protojson.enums import EnumNames
 from kernel.protojson.findings import JsonRefused
 from kernel.protojson.readers import Reader
+from kernel.protojson.sparing import LeftOut, marked, spared
 
-__all__ = ["EncodingFailed", "EnumNames", "JsonRefused", "Reader", "Writer", "decode", "encode", "to_dict"]
+__all__ = [
+    "EncodingFailed",
+    "EnumNames",
+    "JsonRefused",
+    "LeftOut",
+    "Reader",
+    "Writer",
+    "decode",
+    "encode",
+    "marked",
+    "spared",
+    "to_dict",
+]
 
 M = TypeVar("M", bound=Message)
 

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any
 
 import grpc
 import pytest
 from google.protobuf import duration_pb2
+from google.protobuf.any_pb2 import Any as Any_
 from google.rpc import error_details_pb2
+from structlog.testing import capture_logs
 
 from gateway_rest import copy
-from gipos.v1 import catalog_pb2
+from gateway_rest.transcoding import omissions
+from gipos.v1 import catalog_pb2, events_pb2
+from kernel.protojson import EncodingFailed, Writer
 
 CODES = [
     (grpc.StatusCode.UNKNOWN, 500),
@@ -235,12 +240,50 @@ async def test_a_service_that_crashes_shows_nothing_of_itself(cloud: Any, rest: 
 
 
 async def test_an_answer_without_json_form_is_500_with_an_id_only(cloud: Any, rest: Any) -> None:
-    broken = catalog_pb2.Product(id="x")
-    broken.create_time.seconds = 10**15
-    cloud.answer("GetProduct", broken)
-    async with rest("GET", "/api/v1/products/x") as answer:
+    too_deep = Any_()
+    for _ in range(1_000):
+        outer = Any_()
+        outer.Pack(too_deep)
+        too_deep = outer
+    cloud.answer("ListEvents", events_pb2.ListEventsResponse(events=[events_pb2.Event(data=too_deep)]))
+    async with rest("GET", "/api/v1/events") as answer:
         assert answer.status == 500
         assert (await answer.json())["reason"] == "INTERNAL"
+
+
+async def test_a_value_without_json_form_is_left_out_and_the_answer_says_so(cloud: Any, rest: Any) -> None:
+    broken = catalog_pb2.Product(id="prd_x", name="Kopi")
+    broken.create_time.seconds = 10**15
+    cloud.answer("GetProduct", broken)
+    every = [broken] * 25
+    cloud.answer("ListProducts", catalog_pb2.ListProductsResponse(products=[catalog_pb2.Product(id="prd_1"), *every]))
+    with capture_logs() as logs:
+        for _ in range(2):
+            async with rest("GET", "/api/v1/products/prd_x", headers={"Origin": "https://kasir.example"}) as answer:
+                product = await answer.json()
+                assert (answer.status, product["id"], product["name"]) == (200, "prd_x", "Kopi")
+                assert "create_time" not in product
+                assert answer.headers["X-Left-Out"] == "create_time"
+                assert "x-left-out" in answer.headers["Access-Control-Expose-Headers"]
+        async with rest("GET", "/api/v1/products?fields=products.id,products.create_time") as answer:
+            assert await answer.json() == {"products": [{"id": "prd_1"}, *({"id": "prd_x"} for _ in every)]}
+            listed = answer.headers["X-Left-Out"].split(", ")
+    assert (listed[0], listed[-2:]) == ("products[1].create_time", ["products[20].create_time", "+5"])
+    said = [(each["within"], each["field"]) for each in logs if each["event"] == "value_left_out"]
+    assert said == [("prd_x", "create_time")], "a value is logged once, however often it is asked for"
+
+
+def test_where_one_field_is_the_answer_paths_begin_within_it() -> None:
+    page = catalog_pb2.ListProductsResponse(products=[catalog_pb2.Product(id="prd_1"), catalog_pb2.Product(id="prd_2")])
+    page.products[1].update_time.nanos = -1
+    write = Writer(catalog_pb2.ListProductsResponse, "products").write
+    body, header = omissions.answered(page, "products", write, "req_1")
+    assert [each["id"] for each in json.loads(body)] == ["prd_1", "prd_2"]
+    assert header == (b"x-left-out", b"[1].update_time")
+    alone = Writer(catalog_pb2.Product, "update_time").write
+    with pytest.raises(EncodingFailed):
+        omissions.answered(page.products[1], "update_time", alone, "req_1")
+    assert omissions.marking(write, "req_1")(page) == body, "a list has no place for the mark"
 
 
 async def test_a_cloud_that_is_gone_is_503_at_once_and_found_again(cloud: Any, rest: Any) -> None:

@@ -10,8 +10,9 @@ from typing import Any
 import aiohttp
 import grpc
 import pytest
+from google.protobuf.any_pb2 import Any as Any_
 
-from gipos.v1 import events_pb2
+from gipos.v1 import events_pb2, sales_pb2
 
 WATCH = "/api/v1/events:watch"
 
@@ -209,14 +210,43 @@ async def test_the_time_a_caller_gives_ends_a_stream_and_nothing_else_does(cloud
 async def test_a_message_without_json_form_ends_the_stream_with_an_error_line(cloud: Any, rest: Any) -> None:
     async def watch(_request: Any, _context: Any) -> AsyncIterator[Any]:
         yield events_pb2.WatchEventsResponse(cursor="c1")
-        broken = events_pb2.WatchEventsResponse(cursor="c2")
-        broken.event.recorded_time.seconds = 10**15
-        yield broken
+        too_deep = Any_()
+        for _ in range(1_000):
+            outer = Any_()
+            outer.Pack(too_deep)
+            too_deep = outer
+        yield events_pb2.WatchEventsResponse(event=events_pb2.Event(data=too_deep), cursor="c2")
 
     cloud.answer("WatchEvents", watch)
     async with rest("GET", WATCH) as answer:
         lines = [json.loads(line) for line in (await answer.text()).splitlines()]
     assert [lines[0]["cursor"], lines[1]["error"]["reason"]] == ["c1", "INTERNAL"]
+
+
+async def test_a_value_without_json_form_is_named_in_its_element_and_the_stream_goes_on(cloud: Any, rest: Any) -> None:
+    async def watch(_request: Any, _context: Any) -> AsyncIterator[Any]:
+        broken = events_pb2.WatchEventsResponse(event=events_pb2.Event(id="evt_1"), cursor="c1")
+        sale = sales_pb2.Sale(id="sal_1")
+        sale.sale_time.nanos = -1
+        broken.event.data.Pack(sale)
+        yield broken
+        yield events_pb2.WatchEventsResponse(cursor="c2")
+
+    cloud.answer("WatchEvents", watch)
+    for accept in ("application/x-ndjson", "text/event-stream", "websocket"):
+        if accept == "websocket":
+            async with rest.session.ws_connect(rest.url + WATCH) as socket:
+                lines = [json.loads((await socket.receive()).data) for _ in range(2)]
+        else:
+            async with rest("GET", WATCH, headers={"Accept": accept}) as answer:
+                texts = [line.removeprefix("data: ") for line in (await answer.text()).splitlines()]
+            lines = [json.loads(text) for text in texts if '"cursor"' in text]
+        assert [line["cursor"] for line in lines] == ["c1", "c2"]
+        assert lines[0]["event"]["id"] == "evt_1"
+        assert lines[0]["event"]["data"]["id"] == "sal_1"
+        assert "sale_time" not in lines[0]["event"]["data"]
+        assert lines[0]["$left_out"] == ["event.data.sale_time"]
+        assert "$left_out" not in lines[1]
 
 
 async def test_the_form_can_be_named_in_the_query(cloud: Any, rest: Any) -> None:
@@ -226,8 +256,6 @@ async def test_the_form_can_be_named_in_the_query(cloud: Any, rest: Any) -> None
 
 
 async def test_an_event_shows_its_resource_without_a_type(cloud: Any, rest: Any) -> None:
-    from gipos.v1 import sales_pb2
-
     async def watch(_request: Any, _context: Any) -> AsyncIterator[Any]:
         response = events_pb2.WatchEventsResponse()
         response.event.data.Pack(sales_pb2.Sale(id="sal_1", status=sales_pb2.SALE_STATUS_COMPLETED))

@@ -249,10 +249,10 @@ const drawRecent = () => {
   if (!every.length) return null;
   const zones = new Map(kind("sales.today").map((today) => [today.outlet_id, today.time_zone]));
   const sales = every.flatMap((value) => Object.entries(value.sales)
-    .map(([id, sale]) => ({ id, outlet: value.outlet_name, zone: zones.get(value.outlet_id), ...sale })))
+    .map(([id, sale]) => ({ id, outlet: value.outlet_name, zone: zones.get(value.outlet_id), sale_time: "", ...sale })))
     .sort((a, b) => (a.sale_time < b.sale_time ? 1 : a.sale_time > b.sale_time ? -1 : a.id < b.id ? 1 : -1)).slice(0, 20);
   const lines = sales.map((sale) => h("tr", null,
-    h("td", { class: "short" }, moment(sale.sale_time, sale.zone)),
+    h("td", { class: "short" }, sale.sale_time ? moment(sale.sale_time, sale.zone) : "–"),
     h("td", null, sale.number || sale.id.slice(-6), h("div", { class: "quiet" }, sale.outlet)),
     h("td", { class: "amount" }, money.format(sale.total),
       sale.status === "completed" ? "" : h("div", { class: "quiet" }, say(`status.${sale.status}`)))));

@@ -9,6 +9,8 @@ from typing import Any
 
 import grpc
 import pytest
+from google.rpc import error_details_pb2
+from grpc_status import rpc_status
 
 from cloud.sync import lanes
 from cloud.sync.admission import Admission
@@ -215,6 +217,34 @@ async def test_frames_and_abilities_of_a_later_version_are_passed_over(shop: Any
         assert (await till.next("progress")).number == 1
     finally:
         call.cancel()
+
+
+def violations(error: Any) -> list[tuple[str, str]]:
+    found = []
+    for detail in rpc_status.from_call(error).details:
+        bad = error_details_pb2.BadRequest()
+        if detail.Unpack(bad):
+            found += [(one.field, one.reason) for one in bad.field_violations]
+    return found
+
+
+async def test_what_is_no_frame_or_answers_no_command_is_the_senders_mistake_and_named(shop: Any) -> None:
+    raw = shop.channel.stream_stream("/gipos.edge.v1.EdgeLinkService/Link", response_deserializer=LinkResponse.FromString)
+    hello = LinkRequest(hello=Hello(store_epoch=1)).SerializeToString()
+    nul, long = (LinkRequest(command_result=CommandResult(command_id=text)) for text in ("cmd_\0", "c" * 100_000))
+    for said, *expected in (
+        ([b"\xff\xff\xff"], "frame", "INVALID_FORMAT"),
+        ([hello, b"\xff\xff\xff"], "frame", "INVALID_FORMAT"),
+        ([hello, nul.SerializeToString()], "command_result.command_id", "INVALID_CHARACTER"),
+        ([hello, long.SerializeToString()], "command_result.command_id", "TOO_LONG"),
+    ):
+        call = raw(metadata=shop.till_auth(0))
+        for frame in said:
+            await call.write(frame)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await Till(call).next("nothing")
+        assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert violations(caught.value) == [tuple(expected)]
 
 
 async def test_a_till_that_confirms_nothing_is_left_and_may_come_back(shop: Any, monkeypatch: pytest.MonkeyPatch) -> None:

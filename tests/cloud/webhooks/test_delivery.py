@@ -9,6 +9,10 @@ from typing import Any, Self
 from aiohttp import web
 from standardwebhooks import Webhook as Verifier
 
+from gipos.v1.sales_pb2 import Sale
+from kernel.event_types import SALE_CREATED
+from kernel.ids import new_id
+
 
 class Stranger:
     """A receiver that answers as a test wants it and keeps what it was sent."""
@@ -60,6 +64,21 @@ async def test_the_published_library_accepts_what_we_send(bench: Any) -> None:
     assert headers["accept-encoding"] == "identity"
     assert "cookie" not in headers
     assert headers["webhook-signature"].count(" ") == 0
+
+
+async def test_a_value_that_has_no_text_is_left_out_of_what_is_sent_and_named(bench: Any) -> None:
+    async with Stranger(no_content) as stranger, bench.dispatching():
+        webhook = await bench.subscribe(stranger.url)
+        async with bench.database.transaction(bench.tenant_id) as tx:
+            sale = Sale(id=new_id("sal"), number="A-1")
+            sale.sale_time.seconds = 10**15
+            tx.publish(SALE_CREATED, sale, subject_id=sale.id, version=1)
+        async with asyncio.timeout(10):
+            await stranger.arrived.wait()
+    ((headers, body),) = stranger.requests
+    verified = Verifier(webhook.secret).verify(body, headers)
+    assert verified["$left_out"] == ["data.sale_time"]
+    assert (verified["data"]["id"], verified["data"]["number"], "sale_time" in verified["data"]) == (sale.id, "A-1", False)
 
 
 async def test_each_event_of_a_transaction_arrives_once(bench: Any) -> None:

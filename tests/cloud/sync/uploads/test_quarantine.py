@@ -64,6 +64,24 @@ async def test_what_is_put_aside_can_be_read_and_is_announced(market: Any, owner
     assert [Device.FromString(row[0]).quarantined_operations for row in rows] == [1, 2]
 
 
+async def test_what_is_put_aside_for_a_value_that_has_no_text_can_be_read(market: Any, owner: Any) -> None:
+    coffee = await market.product(10)
+    till = market.tills[0]
+    bad, fine = till.sale((coffee, "1")), till.sale((coffee, "1"))
+    bad.sale_recorded.sale_time.FromSeconds(5)
+    bad.sale_recorded.sale_time.nanos = 2_000_000_000
+    fine.sale_recorded.id = "not-an-id"
+    bad.ClearField("clock")
+    await till.send(bad, fine)
+    first, second = await listed(market, owner)
+    assert (first.reason, second.reason) == ("TIME_WRONG", "SALE_ID_WRONG")
+    content = json.loads(first.content)
+    assert content["$left_out"] == ["sale_recorded.sale_time"]
+    assert content["sale_recorded"]["id"] == bad.sale_recorded.id
+    assert "sale_time" not in content["sale_recorded"]
+    assert "$left_out" not in json.loads(second.content)
+
+
 async def mended(market: Any, count: int = 1) -> list[Any]:
     """Sales that were refused by the database for a reason that has gone since."""
     coffee = await market.product(100)
@@ -101,6 +119,10 @@ async def mended(market: Any, count: int = 1) -> list[Any]:
                     "refunds": [{"create_time": {"seconds": 2**63 - 1}}],
                 }
             },
+        ),
+        (
+            "TIME_WRONG",  # 9999-12-31T18:00:00Z: in Jakarta it is the year 10000
+            {"sale_recorded": {"id": f"sal_{'0' * 26}", "lines": [{"quantity": "1"}], "sale_time": {"seconds": 253_402_279_200}}},
         ),
         ("COUNT_PRODUCT_WRONG", {"stock_counted": {"product_id": "x"}}),
         ("COUNT_NEGATIVE", {"stock_counted": {"product_id": f"prd_{'0' * 26}", "counted": "-1"}}),
