@@ -24,6 +24,10 @@ DELIVERY_SECONDS = 40.0
 """So long the copy may take to hand over what it has sold: a tablet that was fenced off comes back after ten."""
 PUT_BACK = 0.5
 """How often the cloud is put back to its backup while both are on: what either did in earlier lives is asked for again."""
+BEHIND = 0.5
+"""How often the copy sells less than the tablet: it was acknowledged more, then, than a cloud has that heard of the copy alone."""
+PACE, SLOW_PACE = 0.25, 0.8
+"""Seconds between two sales of the copy's cashier."""
 MOST_LOOKS = 300
 OFF_AND_ON = 0.7
 """How often somebody turns the copy off and on, so that it does not wait until it comes back by itself."""
@@ -64,7 +68,8 @@ class Fork(OfTablet):
             tablet.program.start()
         for tablet in (one, copy):
             await tablet.ready()
-        self.cashier = Cashier(self.world, copy, _COPIES, self.random.randrange(1 << 30), 0.25)
+        pace = SLOW_PACE if self.random.random() < BEHIND else PACE
+        self.cashier = Cashier(self.world, copy, _COPIES, self.random.randrange(1 << 30), pace)
         self.work = asyncio.create_task(self.cashier.run(self.gate))
         return f"{one.name} is copied, and both work under its name"
 

@@ -93,18 +93,6 @@ SUBTLE: tuple[Mutant, ...] = (
         ("fork",),
     ),
     Mutant(
-        "past-left-behind",
-        "a tablet that begins a new life before a restored cloud takes what was acknowledged for stored",
-        (
-            Change(
-                "edge/storage/outbox.py",
-                "    if facts.number(connection, facts.RESTORED_IN, -1) == before:\n",
-                "    if before < 0:\n",
-            ),
-        ),
-        ("fork", "restore"),
-    ),
-    Mutant(
         "stroke-doubles",
         "a batch that is stored at one stroke takes goods from stock for sales that are there already",
         (
