@@ -25,7 +25,7 @@ DELIVERY_SECONDS = 40.0
 PUT_BACK = 0.5
 """How often the cloud is put back to its backup while both are on: what either did in earlier lives is asked for again."""
 BEHIND = 0.5
-"""How often the copy sells less than the tablet: it was acknowledged more, then, than a cloud has that heard of the copy alone."""
+"""How often the copy sells less than the tablet: a cloud that heard of the copy alone then knows less than the tablet does."""
 PACE, SLOW_PACE = 0.25, 0.8
 """Seconds between two sales of the copy's cashier."""
 MOST_LOOKS = 300
