@@ -167,7 +167,7 @@ class Lane:
         self.dirty = True
         return place
 
-    def applied(self, applied: Applied) -> None:
+    def applied(self, applied: Applied, now: float) -> None:
         """The till has stored something: credit for more."""
         if applied.epoch != self.epoch or not self.under_way:
             return
@@ -175,6 +175,8 @@ class Lane:
         left = [item for item in self.under_way if item[0] > applied.upto or (parts and (not item[1] or item[1] > parts))]
         if len(left) < len(self.under_way):
             self.disputed = False
+            if left:  # on a slow line it waited until the one before was through
+                left[0] = (left[0][0], left[0][1], now)
         self.under_way[:] = left
 
     def not_applied(self, told: NotApplied) -> bool:

@@ -202,7 +202,7 @@ class Session:
                 return self._operations(frame.operations.operations)
             case "applied":
                 if (lane := self._lanes.get(frame.applied.lane)) is not None:
-                    lane.applied(frame.applied)
+                    lane.applied(frame.applied, now)
                 return []
             case "ping":
                 ping = frame.ping
@@ -365,6 +365,11 @@ class Session:
         """Something to do now."""
         if self.phase is Phase.LIVE and capabilities.COMMANDS in self.capabilities:
             self.outgoing.append(LinkResponse(command=command))
+
+    @property
+    def epochs(self) -> dict[str, int]:
+        """Of each lane the till is served."""
+        return {name: lane.epoch for name, lane in self._lanes.items()}
 
     def lane_states(self) -> dict[str, LaneState]:
         """What the till gets next, by lane."""

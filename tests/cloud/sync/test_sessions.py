@@ -202,8 +202,8 @@ def test_no_event_and_no_phase_is_missing_in_the_table() -> None:
 
 LANE_EVENTS: dict[str, Callable[[Lane], Any]] = {
     "wanted": Lane.wanted,
-    "applied": lambda lane: lane.applied(Applied(lane=LANE, epoch=lane.epoch, upto=lane.seq)),
-    "applied in another epoch": lambda lane: lane.applied(Applied(lane=LANE, epoch=9, upto=lane.seq)),
+    "applied": lambda lane: lane.applied(Applied(lane=LANE, epoch=lane.epoch, upto=lane.seq), 0.0),
+    "applied in another epoch": lambda lane: lane.applied(Applied(lane=LANE, epoch=9, upto=lane.seq), 0.0),
     "disputed where it fits": lambda lane: lane.not_applied(NotApplied(epoch=1, from_exclusive=3, reason="GAP")),
     "disputed elsewhere": lambda lane: lane.not_applied(NotApplied(epoch=1, from_exclusive=99, reason="GAP")),
     "disputed in another epoch": lambda lane: lane.not_applied(NotApplied(epoch=9, from_exclusive=3, reason="GAP")),
@@ -431,6 +431,20 @@ def test_what_stays_unconfirmed_ends_the_stream() -> None:
     session.tick(10.0 + STALLED_SECONDS)
     assert session.phase is Phase.LIVE
     session.tick(10.1 + STALLED_SECONDS)
+    assert session.ending is Ending.SLOW
+
+
+def test_a_slow_line_has_its_time_for_each_range_and_not_for_all_under_way_together() -> None:
+    session = a_session(following(5))
+    for upto in (9, 12):
+        want = session.wanted()
+        assert isinstance(want, More)
+        session.frame(want, upto, b"x", 10.0)
+    session.receive(applied(9), 10.0 + STALLED_SECONDS)
+    session.tick(9.0 + 2 * STALLED_SECONDS)
+    assert session.phase is Phase.LIVE
+    session.receive(LinkRequest(ping=Ping()), 10.1 + 2 * STALLED_SECONDS)
+    session.tick(10.1 + 2 * STALLED_SECONDS)
     assert session.ending is Ending.SLOW
 
 
