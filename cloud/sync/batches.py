@@ -27,7 +27,7 @@ from cloud.sync.troubles import NOT_STORABLE, in_one_line, is_bad_data, of_rules
 from cloud.sync.watermarks import Move, Standing
 from gipos.edge.v1.link_pb2 import Operation, Quarantined
 from gipos.v1.sales_pb2 import Sale
-from kernel.errors import GiposError, Invalid, NotFound, TillChanged
+from kernel.errors import GiposError, Invalid, NotFound, TillChanged, Violation
 from kernel.ids import PATTERN
 
 MOST_SAID = 5
@@ -51,6 +51,8 @@ class Batch:
     """For the audit trail."""
     is_old: bool = False
     """The till is of a version that knows nothing of new lives."""
+    doubted: range = range(0)
+    """Numbers that were stored before the till said hello and that it was not told of: its own only if their marks say so."""
 
     @property
     def life(self) -> tuple[str, int]:
@@ -100,9 +102,14 @@ def _admit(batch: Batch, standing: Standing | None) -> _Part | Outcome | GiposEr
     except GiposError as error:
         return error
     assert standing is not None
+    numbers = [item.operation.op_seq for item in batch.items]
+    if min(numbers, default=1) < 1:
+        # It would be below every watermark: answered as stored, and nowhere.
+        return Invalid([Violation("operations.op_seq", "OUT_OF_RANGE", "op_seq must be at least 1: a life counts from there.")])
     fresh = [item for item in batch.items if item.operation.op_seq > standing.watermark]
     if not fresh:
-        return Outcome(standing.watermark)
+        # No further than what was sent: of what is stored above, nobody has seen yet whether it is this tablet's.
+        return Outcome(min(standing.watermark, max(numbers, default=0)))
     for place, item in enumerate(fresh):
         if item.operation.op_seq != standing.watermark + 1 + place:
             return Outcome(standing.watermark, expected_op_seq=standing.watermark + 1)
@@ -117,7 +124,7 @@ async def _seen_again(tx: Announcing, batch: Batch, standing: Standing | None) -
         return [], []
     till_id, epoch = batch.life
     numbers = [(item.operation.op_seq, item.operation.op_id) for item in sent]
-    others = set(await watermarks.strangers(tx, till_id, epoch, sorted(numbers)))
+    others = set(await watermarks.strangers(tx, till_id, epoch, sorted(numbers), batch.doubted))
     aside = await quarantine.told_again(tx, till_id, epoch, [number for number, _ in numbers if number not in others])
     return [item for item in sent if item.operation.op_seq in others], aside
 
@@ -190,10 +197,11 @@ async def _at_one_stroke(tx: SharedTransaction, batches: Sequence[Batch]) -> lis
     if any(sessions[batch.life] != batch.session for batch in batches):
         return None
     moves = _moves(parts)
-    await watermarks.trim(tx, moves)
     recorded = [_recorded(part.batch, item) for part in parts for item in part.fresh]
     if not await strokes.sell(tx, moves, sessions, recorded):
         return None
+    # Only now: what is refused commits as well, and must forget nothing.
+    await watermarks.trim(tx, moves)
     _enter(tx, parts)
     return [Outcome(part.last) for part in parts]
 

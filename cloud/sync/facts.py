@@ -238,7 +238,25 @@ def _sold(operation: Operation, place: Place, now: datetime) -> Sold:
         sale.review_reasons.extend(marks)
         sale.ClearField("create_time")
         sale.ClearField("update_time")
-    return Sold(sale, sold_at, day, amounts, clock, bulk.prepared(sale, [line.product_id for line in lines]))
+    return Sold(sale, sold_at, day, amounts, clock, bulk.prepared(sale, _product_ids(lines)))
+
+
+def _product_ids(lines: Iterable[SaleLine]) -> list[str]:
+    """What the lines take from stock.
+
+    Whatever is none of ours counts as a product that does not exist. But a text with NUL can be asked for in no statement, and
+    of two that differ only in separators the database is told the same (see packed): they must be one before they are added up.
+
+    Raises:
+        Trouble: an id has a NUL character.
+    """
+    product_ids = [line.product_id for line in lines]
+    together = "".join(product_ids)
+    if "\0" in together:
+        raise Trouble("SALE_PRODUCT_WRONG")
+    if "\x1f" in together:
+        return [product_id.replace("\x1f", " ") for product_id in product_ids]
+    return product_ids
 
 
 def _amounts(texts: list[str]) -> list[int]:

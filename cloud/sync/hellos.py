@@ -1,7 +1,7 @@
 """A till's hello, looked up: the usual one by a single statement, the others by the rules of uploads.py. Sends nothing.
 
-The statement (migration 0015) begins the session, and answers with all that the till is told first. It steps back from whatever
-needs a judgement, having changed nothing.
+The statement (migrations 0015, 0019 and 0020) begins the session, and answers with all that the till is told first. It steps back
+from whatever needs a judgement, having changed nothing.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ async def said(database: Database, who: Caller, hello: Hello) -> Found:
     places = zip(lanes or (), epochs or (), last_seqs or (), floor_seqs or (), strict=True)
     heads = {lane: log.Head(epoch, last_seq, floor_seq) for lane, epoch, last_seq, floor_seq in places}
     shown = uploads.shown(stored, hello.acknowledged_op_seq, is_old=is_old)
-    session = uploads.Session(number, hello.store_epoch, shown, last_number, 0, zone, is_old)
+    session = uploads.Session(number, hello.store_epoch, shown, last_number, 0, zone, is_old, stored=stored)
     policy = await policies.signed(
         database, who.tenant_id, who.till_id, policies.Terms(version, *terms) if version is not None else None
     )

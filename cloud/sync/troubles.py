@@ -13,8 +13,8 @@ from sqlalchemy.exc import DBAPIError
 
 from kernel.errors import Unreachable
 
-BAD_DATA: Final = {"22", "23", "54"}
-"""Classes of SQLSTATE that say it is the data's own fault: data exception, constraint, too large."""
+BAD_DATA: Final = {"21", "22", "23", "54"}
+"""Classes of SQLSTATE that say it is the data's own fault: twice the same, data exception, constraint, too large."""
 NOT_UNDERSTOOD: Final = "NOT_UNDERSTOOD"
 UNSUPPORTED: Final = "UNSUPPORTED"
 NOT_STORABLE: Final = "NOT_STORABLE"
@@ -31,6 +31,10 @@ TEXTS: Final = {
     ),
     "SALE_ID_WRONG": ("Penjualan ini tidak punya nomor pengenal yang benar.", "The sale has no id of the right shape."),
     "SALE_EMPTY": ("Penjualan ini tidak berisi barang.", "The sale has no lines."),
+    "SALE_PRODUCT_WRONG": (
+        "Nomor pengenal suatu barang berisi karakter NUL.",
+        "The product id of a line has a NUL character.",
+    ),
     "QUANTITY_WRONG": (
         "Ada jumlah barang yang bukan angka dengan paling banyak tiga desimal.",
         "A quantity is not a decimal number with at most three places.",

@@ -33,6 +33,8 @@ AT_ONCE = 2
 """Transactions of uploads per process: a fleet that comes back must leave connections and processor to those who wait."""
 ASIDE_SECONDS, SLICE_ASIDE_SECONDS = 0.02, 0.001
 """How long uploads wait for calls to be answered, before a transaction and between two slices."""
+MOST_UNTOLD = 1_000
+"""Operations that are stored and not acknowledged to their tablet at most: two batches of 500 may be under way."""
 COUNTED_BY_CLOCK = 2**52
 """Lives are numbered by milliseconds since 1970; a number so large was made up, and is only counted on."""
 SLICE = 10
@@ -96,6 +98,8 @@ class Session:
     """The till is of a version that says nothing of what was acknowledged."""
     is_closed: bool = False
     """The till has to begin its new life before it may upload: its numbers are those of another tablet."""
+    stored: int = 0
+    """What was stored of this life when the session began. Between op_watermark and this, operations have to be compared."""
     lost_history: bool = False
     """The till has shown that the cloud was restored from a backup; the lanes have epochs that its copies do not have."""
 
@@ -119,7 +123,10 @@ async def open_session(database: Database, caller: Caller, hello: Hello) -> Sess
         zone = (await tx.run(_ZONE, tenant_id=caller.tenant_id, outlet_id=caller.outlet_id)).scalar_one_or_none()
 
         sent = [(acknowledged, hello.acknowledged_op_id)] if 0 < acknowledged <= stored else []
-        is_other = bool(await watermarks.strangers(tx, caller.till_id, epoch, sent))
+        named = sent if hello.acknowledged_op_id else []
+        is_other = bool(await watermarks.strangers(tx, caller.till_id, epoch, named))
+        # No till lacks so many acknowledgements; and of the numbers in between not all may be remembered, to tell two apart.
+        is_other = is_other or (not is_old and stored - acknowledged > MOST_UNTOLD)
         is_behind = not is_old and 0 < hello.last_op_seq < stored
         is_backwards = before is not None and epoch < before.store_epoch
         was_met = before is not None and before.forked_epoch == epoch and acknowledged != stored
@@ -146,7 +153,7 @@ async def open_session(database: Database, caller: Caller, hello: Hello) -> Sess
             await restores.raise_epochs(tx, {place.lane: place.epoch for place in hello.positions})
     is_closed = new_epoch > 0 and not is_backwards and not is_old
     told = shown(stored, acknowledged, is_old=is_old)
-    return Session(number, epoch, told, last or "", new_epoch, zone or "", is_old, is_closed, lost)
+    return Session(number, epoch, told, last or "", new_epoch, zone or "", is_old, is_closed, stored, lost)
 
 
 def says_little(hello: Hello) -> bool:
@@ -182,6 +189,7 @@ class Intake:
         Raises:
             PermissionDenied: a newer session of the till has taken over, or the till was locked out.
             TillChanged: the till is suspended, or another tablet has its name: it is to come back.
+            Invalid: an operation has a number below 1.
             Busy, Unreachable: nothing was stored, or nobody knows; the till sends it again.
         """
         if session.is_closed:
@@ -197,7 +205,8 @@ class Intake:
             if before is not None:
                 await before.wait()  # the next batch is read while this one is stored, but none overtakes another
             call = calls.current.get(None)
-            batch = Batch(place, session.number, session.store_epoch, items, call, session.is_old)
+            doubted = range(session.op_watermark + 1, session.stored + 1)
+            batch = Batch(place, session.number, session.store_epoch, items, call, session.is_old, doubted)
             answer = await self._gathering.make(caller.tenant_id, batch) if batch.is_plain else None
             if answer is None:
                 answer = await self._alone(caller.tenant_id, batch)

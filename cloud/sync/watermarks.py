@@ -15,7 +15,7 @@ from kernel.errors import PermissionDenied, TillChanged, TillRevoked
 MARK = 8
 """Bytes of a hash that stand for an op_id."""
 KEPT = 2_000
-"""Numbers of a life whose operations are remembered at least."""
+"""Numbers of a life whose operations are remembered at least: all that a till can send again before it is told, and more."""
 TRIM_EVERY = 1_000
 
 # The device rows are locked in the order of their ids, the first lock of every upload.
@@ -124,10 +124,12 @@ async def lock(tx: Announcing, lives: Iterable[tuple[str, int]]) -> dict[tuple[s
     }
 
 
-async def strangers(tx: Announcing, till_id: str, epoch: int, sent: Sequence[tuple[int, str]]) -> list[int]:
+async def strangers(
+    tx: Announcing, till_id: str, epoch: int, sent: Sequence[tuple[int, str]], doubted: range = range(0)
+) -> list[int]:
     """Of operations (number and op_id) that have numbers of stored ones those that are others, by number.
 
-    What is no longer remembered, and what has no op_id, is taken to be the same.
+    What is no longer remembered is taken to be another where that is in doubt; else the till was told of it, and it is the same.
     """
     if not sent:
         return []
@@ -135,7 +137,7 @@ async def strangers(tx: Announcing, till_id: str, epoch: int, sent: Sequence[tup
     known = {
         first + place: marks[place * MARK : (place + 1) * MARK] for first, marks in rows for place in range(len(marks) // MARK)
     }
-    return [number for number, op_id in sent if op_id and known.get(number, mark(op_id)) != mark(op_id)]
+    return [number for number, op_id in sent if (known[number] != mark(op_id) if number in known else number in doubted)]
 
 
 @dataclass(slots=True)

@@ -22,6 +22,7 @@ from kernel.errors import Invalid
 TENANT = "ten_1"
 KNOWN = {"store_epoch": 3, "forked_epoch": 0}
 STORED = {"op_watermark": 20, "claimed_seq": 0}
+FAR = {"op_watermark": 1020, "claimed_seq": 0}
 NEW: dict[str, Any] = {"store_epoch": 3, "boot_id": "b"}
 
 CASES: dict[str, tuple[dict[str, int] | None, dict[str, int] | None, dict[str, Any], bool]] = {
@@ -31,6 +32,9 @@ CASES: dict[str, tuple[dict[str, int] | None, dict[str, int] | None, dict[str, A
     "another operation under that number": (KNOWN, STORED, {"acknowledged_op_seq": 15, "acknowledged_op_id": "x"}, False),
     "one that is not remembered any more": (KNOWN, STORED, {"acknowledged_op_seq": 5, "acknowledged_op_id": "x"}, True),
     "a till that missed an acknowledgement": (KNOWN, STORED, {"acknowledged_op_seq": 18, "last_op_seq": 20}, True),
+    "a till that missed all that can be under way": (KNOWN, FAR, {"acknowledged_op_seq": 20, "acknowledged_op_id": "op20"}, True),
+    "a till that lacks more than that": (KNOWN, FAR, {"acknowledged_op_seq": 19, "acknowledged_op_id": "op19"}, False),
+    "one of the first version that does": (KNOWN, FAR, {"boot_id": ""}, True),
     "a till that has given out less than is stored": (KNOWN, STORED, {"last_op_seq": 4}, False),
     "a till that was acknowledged more than is stored": (KNOWN, STORED, {"acknowledged_op_seq": 30, "last_op_seq": 30}, False),
     "the same once it is known": (KNOWN, {**STORED, "claimed_seq": 30}, {"acknowledged_op_seq": 30, "last_op_seq": 30}, True),
@@ -108,7 +112,7 @@ async def test_one_statement_answers_as_the_rules_do_or_leaves_it_to_them(
         assert found.outlet.tills[2 * place].id == first.till_id
         assert (found.outlet.name, set(found.heads)) == ("Kemang", {"tenant", first.outlet_id})
         if found.mark is not None and store is not None and (link or KNOWN)["store_epoch"] == hello.store_epoch:
-            assert (found.mark.op_seq, found.mark.log_seq) == (20, 9), name
+            assert (found.mark.op_seq, found.mark.log_seq) == (store["op_watermark"], 9), name
         again = await hellos.said(database, first, hello) if is_usual else found
         assert again.session.number == found.session.number + is_usual, name
 

@@ -13,13 +13,26 @@ from structlog.testing import capture_logs
 
 from cloud.platform.database import Database
 from cloud.platform.keyring import Keyring
-from cloud.sync import restores
-from gipos.edge.v1.link_pb2 import LanePosition
-from kernel.errors import PermissionDenied, TillChanged
+from cloud.sync import restores, uploads, watermarks
+from gipos.edge.v1.link_pb2 import LanePosition, Operation
+from kernel.errors import Invalid, PermissionDenied, TillChanged
 
 
 async def forks(market: Any) -> int:
     return int(await market.value("SELECT count(*) FROM events WHERE type = 'device.forked'"))
+
+
+async def in_a_new_life(till: Any, waiting: list[Any], **hello: Any) -> None:
+    """The till is given one at its hello, and sends there all that waits."""
+    session = await till.hello(boot_id="b", **hello)
+    assert session.new_store_epoch > 1
+    assert session.is_closed
+    for number, operation in enumerate(waiting, start=1):
+        operation.op_seq = number
+    await till.hello(store_epoch=session.new_store_epoch, last_op_seq=len(waiting), boot_id="b")
+    assert (await till.send(*waiting)).op_watermark == len(waiting)
+    stored = set(await till.market.stored())
+    assert stored.issuperset(operation.op_id for operation in waiting)
 
 
 async def test_a_till_that_names_another_operation_gets_a_new_life(market: Any) -> None:
@@ -55,7 +68,7 @@ async def test_a_till_that_names_the_right_operation_goes_on(market: Any) -> Non
         )
         # What it was not told of it may send again, so that it can be compared.
         assert (session.op_watermark, session.new_store_epoch) == (number, 0)
-        assert (await till.send(*sent[number:])).op_watermark == 5
+        assert (await till.send(*sent[number - 1 :])).op_watermark == 5
     assert await forks(market) == 0
 
 
@@ -104,6 +117,18 @@ async def test_a_copy_of_an_old_version_has_its_sales_stored_although_their_numb
     await market.check()
 
 
+@pytest.mark.parametrize("number", [0, -1])
+async def test_operations_are_numbered_from_one(market: Any, number: int) -> None:
+    coffee = await market.product(10)
+    till = market.tills[0]
+    wrong = till.sale((coffee, "1"), seq=1)
+    wrong.op_seq = number
+    with pytest.raises(Invalid) as caught:
+        await till.send(wrong, till.sale((coffee, "1")))
+    assert [one.field for one in caught.value.violations] == ["operations.op_seq"]
+    assert await market.stored() == []
+
+
 async def test_a_life_that_goes_backwards_is_a_second_tablet(market: Any) -> None:
     coffee = await market.product(100)
     till = market.tills[0]
@@ -127,6 +152,81 @@ async def test_a_life_of_which_a_restored_cloud_knows_less_goes_on_under_its_old
     assert (session.new_store_epoch, session.lost_history, session.is_closed) == (0, True, False)
     assert (await till.send(*sent)).op_watermark == 4
     assert sorted(await market.stored()) == sorted(each.op_id for each in sent)
+    await market.check()
+
+
+async def test_the_copy_of_a_tablet_that_sends_what_both_share_hears_only_of_that(market: Any) -> None:
+    coffee = await market.product(100)
+    till = market.tills[0]
+    shared = [till.sale((coffee, "1")) for _ in range(4)]
+    clone = copy.copy(till)
+    clone.made = []
+    theirs = [clone.sale((coffee, "1")) for _ in range(5)]
+    await till.hello(boot_id="a", last_op_seq=7)
+    await till.send(*shared)
+    await till.send(*[till.sale((coffee, "1")) for _ in range(3)])
+    assert (await clone.hello(boot_id="b", last_op_seq=9)).op_watermark == 0
+    outcome = await clone.send(*shared)
+    assert (outcome.op_watermark, outcome.expected_op_seq) == (4, 0), "of 5 to 7 it has sent nothing yet"
+    for batch in (theirs, [Operation(op_seq=5, sale_recorded=theirs[0].sale_recorded)]):  # with its name, and without
+        with pytest.raises(TillChanged):
+            await clone.send(*batch)
+    await in_a_new_life(clone, theirs, acknowledged_op_seq=4, acknowledged_op_id=shared[3].op_id, last_op_seq=9)
+    assert await market.on_hand(coffee) == 100 - 4 - 3 - 5
+    assert await forks(market) == 1
+    await market.check()
+
+
+async def test_the_copy_of_a_tablet_that_comes_back_after_long_gets_a_new_life_at_once(
+    market: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert uploads.MOST_UNTOLD < watermarks.KEPT, "whatever a till may send again is compared"
+    monkeypatch.setattr(uploads, "MOST_UNTOLD", 20)
+    monkeypatch.setattr(watermarks, "KEPT", 30)
+    monkeypatch.setattr(watermarks, "TRIM_EVERY", 10)
+    coffee = await market.product(200)
+    till = market.tills[0]
+    shared = [till.sale((coffee, "1")) for _ in range(3)]
+    await till.send(*shared)
+    clone = copy.copy(till)
+    clone.made = []
+    theirs = [clone.sale((coffee, "1")) for _ in range(60)]
+    for _ in range(5):
+        await till.send(*[till.sale((coffee, "1")) for _ in range(10)])
+    assert await market.value("SELECT min(first_op_seq) FROM till_batches") > 4, "what tells them apart is forgotten"
+    # A tablet of the first version could begin none: it is welcomed as ever.
+    old = await till.hello()
+    assert (old.op_watermark, old.new_store_epoch) == (53, 0)
+    older = {"acknowledged_op_seq": 3, "acknowledged_op_id": shared[2].op_id, "last_op_seq": 63}
+    await in_a_new_life(clone, theirs, **older)
+    assert await market.on_hand(coffee) == 200 - 53 - 60
+    assert await forks(market) == 1
+    await market.check()
+
+
+async def test_what_cannot_be_compared_any_more_is_not_taken_for_the_same(market: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watermarks, "KEPT", 20)
+    monkeypatch.setattr(watermarks, "TRIM_EVERY", 10)
+    coffee = await market.product(100)
+    till = market.tills[0]
+    shared = [till.sale((coffee, "1")) for _ in range(5)]
+    await till.hello(boot_id="a", last_op_seq=5)
+    await till.send(*shared)
+    clone = copy.copy(till)
+    clone.made = []
+    theirs = [clone.sale((coffee, "1")) for _ in range(50)]
+    for _ in range(4):
+        await till.send(*[till.sale((coffee, "1")) for _ in range(10)])
+    # Whoever sent them in this session has them acknowledged already, and may be asked for them.
+    assert (await till.send(*shared)).op_watermark == 5
+    assert await forks(market) == 0
+    hello = {"acknowledged_op_seq": 5, "acknowledged_op_id": shared[4].op_id, "last_op_seq": 55}
+    assert (await clone.hello(boot_id="b", **hello)).op_watermark == 5
+    with pytest.raises(TillChanged):
+        await clone.send(*theirs[:10])
+    await in_a_new_life(clone, theirs, **hello)
+    assert await market.on_hand(coffee) == 100 - 45 - 50
+    assert await forks(market) == 1
     await market.check()
 
 

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from cloud.sync import strokes
+from cloud.sync import strokes, watermarks
 from cloud.webhooks import endpoints
 from gipos.edge.v1.link_pb2 import Operation
 from gipos.v1.inventory_pb2 import Level
 from gipos.v1.sales_pb2 import Sale
 from gipos.v1.webhooks_pb2 import Webhook
-from kernel.errors import GiposError
+from kernel.errors import GiposError, PermissionDenied
 from kernel.ids import new_id
 
 TABLES = {
@@ -174,3 +174,19 @@ async def test_only_what_is_usual_is_tried_and_what_is_not_changes_nothing(marke
     assert strokes_made == [False] * 4
     assert len(await market.stored()) == 3
     await market.check()
+
+
+async def test_what_is_refused_makes_the_cloud_forget_nothing(market: Any) -> None:
+    coffee = await market.product(100)
+    till = market.tills[0]
+    old = await till.hello()
+    await till.send(*[till.sale((coffee, "1")) for _ in range(3)])
+    known = await market.rows("SELECT * FROM till_batches")
+    far = [till.sale((coffee, "1"), seq=number) for number in range(2 * watermarks.KEPT - 1, 2 * watermarks.KEPT + 2)]
+    assert (await till.send(*far)).expected_op_seq == 4
+    assert await market.rows("SELECT * FROM till_batches") == known, "a gap"
+    await till.hello()
+    till.session = old
+    with pytest.raises(PermissionDenied):
+        await till.send(*far)
+    assert await market.rows("SELECT * FROM till_batches") == known, "a session that is over"

@@ -385,6 +385,7 @@ def test_a_total_is_found_right_exactly_when_pricing_makes_it(
     ("error", "is_bad"),
     [
         (asyncpg.NotNullViolationError(), True),
+        (asyncpg.CardinalityViolationError(), True),
         (asyncpg.StringDataRightTruncationError(), True),
         (asyncpg.ProgramLimitExceededError(), True),
         (asyncpg.DeadlockDetectedError(), False),
