@@ -18,7 +18,7 @@ from typing import Any
 import apsw
 
 from edge.storage import facts
-from edge.storage.times import SAMPLES, Anchor, Floor, Known, Now, Reading, Sample, best, read, seen, since_ms
+from edge.storage.times import SAMPLES, Anchor, Floor, Known, Now, Reading, Sample, best, read, seen, since_ms, surely_told
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -68,6 +68,10 @@ class Clock:
     def reading(self) -> Reading:
         """What time it is and how far that may be believed."""
         return read(self._sources(), self._known)
+
+    def surely_told_ms(self) -> int:
+        """The earliest it can be now by the cloud's word alone, milliseconds since 1970. For what cannot be taken back."""
+        return surely_told(self._sources(), self._known)
 
     def now(self) -> datetime:
         """The best known time, UTC."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,16 +20,19 @@ import structlog
 from edge.storage import facts, lanes, levels, outbox, outlets, papers, policies, print_jobs, products, recovery, salvage, schema
 from edge.storage.clocks import Clock
 from edge.storage.columns import blob
-from edge.storage.database import Database, StorageCramped, StorageDamaged, StorageUnusable, check_library
+from edge.storage.database import Database, StorageCramped, StorageDamaged, StorageFull, StorageUnusable, check_library
 from edge.storage.policies import BUILT_IN, PolicyRefused, Rules
 from edge.storage.space import Space
-from gipos.edge.v1.link_pb2 import OfflinePolicy
+from edge.storage.times import Reading
+from gipos.edge.v1.link_pb2 import ClockState, OfflinePolicy
 
 _log = structlog.get_logger(__name__)
 
 LOCK_NAME = "daemon.lock"
 STORE_NAME = "store.db"
 REPLICA_NAME = "replica.db"
+_CHANCE_MS = 2**31
+"""Up to 24 days are added to the number of a life that begins at a time nobody knows."""
 
 
 @dataclass
@@ -80,7 +84,7 @@ class Storage:
                 store.write_and_wait(clock.load)
                 replica = _open_replica(folder / REPLICA_NAME, check=unclean, clock=clock, space=space)
                 try:
-                    epoch = store.write_and_wait(lambda connection: _begin_life(connection, clock()))
+                    epoch = store.write_and_wait(lambda connection: _begin_life(connection, clock.reading()))
                     identity = store.write_and_wait(papers.find_identity)
                     known = replica.write_and_wait(lambda connection: _match_lives(connection, epoch, identity))
                     if identity is None and known is not None:
@@ -121,10 +125,42 @@ class Storage:
                 outbox.take_back(connection, stored)
             return outbox.begin_epoch(connection, epoch)
 
-        standing = await self.store.write(begin)
+        return await self._begin(begin)
+
+    async def begin_anew(self, wanted: int) -> outbox.Standing:
+        """Begins a new life of the store, because the cloud asks for operations that are no longer kept. See `outbox.recall`.
+
+        In a new life the numbers begin at 1, so there is none that the cloud misses. What it has it knows by the ids.
+
+        Args:
+            wanted: the number from which on the cloud asks for operations of the life that ends.
+
+        Raises:
+            StorageFull: the disk is full; nothing was changed.
+        """
+
+        def begin(connection: apsw.Connection) -> outbox.Standing:
+            outbox.recall(connection, wanted)
+            return outbox.begin_epoch(connection, max(self.clock(), facts.number(connection, facts.STORE_EPOCH) + 1))
+
+        return await self._begin(begin)
+
+    async def match_lives(self) -> None:
+        """Makes the replica speak of the present life of the store, where the beginning of that was interrupted in the middle.
+
+        Raises:
+            StorageFull: the disk is full; the stock is shown as before.
+        """
+        # By the writer, after a beginning that is still under way though whoever began it was cancelled.
+        epoch = await self.store.write(lambda connection: facts.number(connection, facts.STORE_EPOCH))
         self.store_epoch = epoch
-        # A crash before this is made up for at the next start, when the lives are compared.
-        await self.replica.write(lambda connection: _begin_counting(connection, epoch))
+        if await self.replica.read(_counted_life) != str(epoch).encode():
+            await self.replica.write(lambda connection: _begin_counting(connection, epoch))
+
+    async def _begin(self, begin: Callable[[apsw.Connection], outbox.Standing]) -> outbox.Standing:
+        standing = await self.store.write(begin)
+        # A failure in here is made up for when the lives are compared: at the next stream, or at the next start.
+        await self.match_lives()
         return standing
 
     async def keep_identity(self) -> None:
@@ -241,11 +277,12 @@ def _open_store(path: Path, *, check: bool, clock: Clock, space: Space) -> Datab
             space.give_up()
         try:
             recovery.rebuild(path, clock())
-        except (OSError, apsw.Error) as failure:
+        except (OSError, apsw.Error, StorageFull, StorageUnusable) as failure:
+            reason = str(failure).splitlines()[-1]
             raise StorageUnusable(
-                f"{path} rusak dan tidak bisa dipulihkan ({failure}). Tidak ada yang diubah: salin folder {path.parent} ke tempat"
+                f"{path} rusak dan tidak bisa dipulihkan ({reason}). Tidak ada yang diubah: salin folder {path.parent} ke tempat"
                 " aman, kosongkan penyimpanan tablet dan jalankan lagi, atau hubungi bantuan GiPos.\n"
-                f"{error} It could not be mended ({failure}). Nothing was changed: copy the folder {path.parent} to a safe place,"
+                f"{error} It could not be mended ({reason}). Nothing was changed: copy the folder {path.parent} to a safe place,"
                 " free some space on the disk and start again, or call support."
             ) from failure
         return attempt(checks=False)
@@ -279,13 +316,17 @@ def _open_replica(path: Path, *, check: bool, clock: Clock, space: Space) -> Dat
         return replica
 
 
-def _begin_life(connection: apsw.Connection, now: int) -> int:
+def _begin_life(connection: apsw.Connection, now: Reading) -> int:
     """The number of this store's life. A new store cannot know the one before it, so it takes the time, which only grows."""
     epoch = facts.number(connection, facts.STORE_EPOCH)
     if not epoch:
-        epoch = now
+        epoch = now.now_ms
+        if now.state == ClockState.CLOCK_STATE_WRONG:
+            # All tablets that do not know the time begin at the same moment, and must not be taken for one life. So little of
+            # chance leaves the number a time, from which the cloud counts on by its own clock.
+            epoch += secrets.randbelow(_CHANCE_MS)
         facts.put(connection, facts.STORE_EPOCH, epoch)
-    interrupted = print_jobs.interrupt(connection, now)
+    interrupted = print_jobs.interrupt(connection, now.now_ms)
     if interrupted:
         _log.warning("print_jobs_unknown", count=interrupted)
     return epoch
@@ -293,8 +334,8 @@ def _begin_life(connection: apsw.Connection, now: int) -> int:
 
 def _match_lives(connection: apsw.Connection, store_epoch: int, identity: outlets.Identity | None) -> outlets.Identity | None:
     """The replica speaks of operations of one life of the store; in another they mean nothing. Returns whose till this is."""
-    known = connection.execute("SELECT value FROM facts WHERE name = 'store_epoch'").get
-    if known is not None and blob(known) != str(store_epoch).encode():
+    known = _counted_life(connection)
+    if known is not None and known != str(store_epoch).encode():
         _begin_counting(connection, store_epoch)
         if identity is None:
             # A store that remembers nothing does not know which receipt numbers were given out; only the next Welcome tells.
@@ -305,6 +346,12 @@ def _match_lives(connection: apsw.Connection, store_epoch: int, identity: outlet
         outlets.put(connection, identity)
         found = identity
     return found
+
+
+def _counted_life(connection: apsw.Connection) -> bytes | None:
+    """Which life of the store the watermarks of the replica are about."""
+    known = connection.execute("SELECT value FROM facts WHERE name = 'store_epoch'").get
+    return None if known is None else blob(known)
 
 
 def _begin_counting(connection: apsw.Connection, store_epoch: int, *, forgets: bool = True) -> None:

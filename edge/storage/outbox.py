@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import apsw
 
-from edge.storage import facts
+from edge.storage import facts, remakes, repeats
 from edge.storage.columns import blob, text, whole
 from gipos.edge.v1.link_pb2 import Operation, ProductEdited
 
@@ -64,16 +64,21 @@ def append(connection: apsw.Connection, operation: Operation, deltas: Mapping[st
             operation.sale_recorded.total.amount if kind == SALE else 0,
         ),
     )
+    show(connection, operation, deltas)
+    return operation.op_seq
+
+
+def show(connection: apsw.Connection, operation: Operation, deltas: Mapping[str, int]) -> None:
+    """Notes what a stored operation changes here at once, before the cloud has it: the stock, or a product."""
     connection.executemany(
         "INSERT INTO pending_deltas (op_seq, product_id, delta) VALUES (?, ?, ?)",
         [(operation.op_seq, product_id, delta) for product_id, delta in deltas.items()],
     )
-    if kind == EDIT:
+    if operation.WhichOneof("body") == EDIT:
         connection.execute(
             "INSERT INTO pending_edits (op_seq, product_id, body) VALUES (?, ?, ?)",
             (operation.op_seq, operation.product_edited.product.id, operation.product_edited.SerializeToString()),
         )
-    return operation.op_seq
 
 
 def standing(connection: apsw.Connection) -> Standing:
@@ -108,15 +113,25 @@ def unsent(connection: apsw.Connection) -> Unsent:
     return Unsent(whole(row[0]), whole(row[1]))
 
 
+def fresh(connection: apsw.Connection) -> Unsent:
+    """As `unsent`, without what the cloud had acknowledged before it was restored: no till was offline because of that."""
+    row = connection.execute(
+        "SELECT sales, amount, (SELECT value FROM facts WHERE name = ?) FROM unsent", (facts.REPEATS,)
+    ).fetchone()
+    assert row is not None
+    again = repeats.parse(text(row[2] or ""))
+    return Unsent(max(0, whole(row[0]) - again.sales), max(0, whole(row[1]) - again.amount))
+
+
 def batch(connection: apsw.Connection, from_op_seq: int, limit: int) -> list[Operation]:
     """Operations from this number on, in order, at most so many and about 256 KiB, but at least one if there is one."""
     operations: list[Operation] = []
     size = 0
     rows = connection.execute(
-        "SELECT op_seq, body FROM operations WHERE op_seq >= ? ORDER BY op_seq LIMIT ?", (from_op_seq, limit)
+        "SELECT op_seq, op_id, body FROM operations WHERE op_seq >= ? ORDER BY op_seq LIMIT ?", (from_op_seq, limit)
     )
-    for op_seq, body in rows:
-        operation = Operation.FromString(blob(body))
+    for op_seq, op_id, body in rows:
+        operation = remakes.read(connection, text(op_id), body)
         size += operation.ByteSize()
         if operations and size > BATCH_BYTES:
             break
@@ -137,10 +152,15 @@ def settle(connection: apsw.Connection, watermark: int, now_ms: int) -> None:
 
 def take_back(connection: apsw.Connection, watermark: int) -> None:
     """What is above this number the cloud does not have, whatever it acknowledged: it waits again, and earlier lives with it."""
-    connection.execute(
-        "UPDATE operations SET acknowledged_at = NULL WHERE op_seq > ? AND acknowledged_at IS NOT NULL", (watermark,)
-    )
-    if connection.changes():
+    lost = connection.execute(
+        "SELECT min(op_seq), max(op_seq) FROM operations WHERE op_seq > ? AND acknowledged_at IS NOT NULL", (watermark,)
+    ).fetchone()
+    assert lost is not None
+    if lost[0] is not None:
+        connection.execute(
+            "UPDATE operations SET acknowledged_at = NULL WHERE op_seq > ? AND acknowledged_at IS NOT NULL", (watermark,)
+        )
+        repeats.add(connection, whole(lost[0]), whole(lost[1]))
         revive(connection)
 
 
@@ -161,6 +181,7 @@ def acknowledge(connection: apsw.Connection, watermark: int, now_ms: int) -> Non
     connection.execute(
         "UPDATE operations SET acknowledged_at = ? WHERE op_seq <= ? AND acknowledged_at IS NULL", (now_ms, watermark)
     )
+    repeats.acknowledged(connection, watermark)
     if watermark > facts.number(connection, facts.ACKNOWLEDGED_SEQ):
         op_id = connection.execute("SELECT op_id FROM operations WHERE op_seq = ?", (watermark,)).get
         if op_id is not None:
@@ -188,8 +209,10 @@ def begin_epoch(connection: apsw.Connection, epoch: int) -> Standing:
     moving = [whole(op_seq) for (op_seq,) in connection.execute("SELECT op_seq FROM operations ORDER BY op_seq").fetchall()]
     # From the bottom up: a new number is never above the old one, so it was freed or never taken.
     connection.executemany(
-        "UPDATE operations SET op_seq = ? WHERE op_seq = ?", [(fresh, old) for fresh, old in enumerate(moving, 1) if fresh != old]
+        "UPDATE operations SET op_seq = ? WHERE op_seq = ?",
+        [(number, old) for number, old in enumerate(moving, 1) if number != old],
     )
+    repeats.moved(connection, {old: number for number, old in enumerate(moving, 1)})
     facts.put(connection, facts.STORE_EPOCH, epoch)
     facts.put(connection, facts.LAST_OP_SEQ, len(moving))
     facts.put(connection, facts.ACKNOWLEDGED_SEQ, 0)
@@ -208,22 +231,41 @@ def revive(connection: apsw.Connection) -> None:
     _queue_past(connection)
 
 
+def recall(connection: apsw.Connection, wanted: int) -> None:
+    """The cloud asks for operations from this number on that are no longer kept: it was restored from a backup of long ago.
+
+    All that is kept from there on waits again, what was done in earlier lives with it, and of what is missing the sales, which a
+    till never forgets. They get numbers at the end of the queue, so what follows must be a new life.
+    """
+    missing = standing(connection).first_op_seq - wanted
+    take_back(connection, wanted - 1)
+    revive(connection)
+    before = last_op_seq(connection)
+    remakes.queue_forgotten(connection, max(0, missing))
+    repeats.add(connection, before + 1, last_op_seq(connection))
+
+
 def _queue_past(connection: apsw.Connection) -> None:
+    before = last_op_seq(connection)
     newer: set[tuple[str, str]] = set()
     for (stored,) in connection.execute("SELECT body FROM operations WHERE kind = ?", (EDIT,)).fetchall():
-        edited = Operation.FromString(blob(stored)).product_edited
+        edited = (remakes.parse(stored) or Operation()).product_edited
         newer |= {(edited.product.id, field) for field in edited.fields}
     rows = connection.execute(
-        "SELECT op_id, body, kind, amount, created_at FROM past_operations ORDER BY store_epoch, op_seq"
+        # A store that was mended may know some of them as operations of this life, too.
+        "SELECT op_id, body, kind, amount, created_at FROM past_operations"
+        " WHERE op_id NOT IN (SELECT op_id FROM operations) ORDER BY store_epoch, op_seq"
     ).fetchall()
     for op_id, stored, kind, amount, created_at in rows:
-        body = blob(stored) if kind != EDIT else _without(Operation.FromString(blob(stored)), newer)
+        change = remakes.parse(stored) if kind == EDIT else None
+        body = blob(stored) if change is None else _without(change, newer)
         if body:
             connection.execute(
                 "INSERT INTO operations (op_seq, op_id, body, created_at, kind, amount) VALUES (?, ?, ?, ?, ?, ?)",
                 (facts.advance(connection, facts.LAST_OP_SEQ), op_id, body, created_at, kind, amount),
             )
     connection.execute("DELETE FROM past_operations")
+    repeats.add(connection, before + 1, last_op_seq(connection))
 
 
 def _without(operation: Operation, newer: Collection[tuple[str, str]]) -> bytes:
@@ -249,12 +291,13 @@ def renumber(connection: apsw.Connection, above: int) -> Standing:
     shift = above - last_op_seq(connection)
     if shift <= 0:
         return standing(connection)
-    moving = connection.execute("SELECT op_seq FROM operations WHERE acknowledged_at IS NULL ORDER BY op_seq DESC").fetchall()
-    next_free = above + len(moving)
+    rows = connection.execute("SELECT op_seq FROM operations WHERE acknowledged_at IS NULL ORDER BY op_seq").fetchall()
+    moving = {whole(op_seq): number for number, (op_seq,) in enumerate(rows, above + 1)}
     # From the top down, so that no number is met twice on the way.
-    for (op_seq,) in moving:
-        connection.execute("UPDATE operations SET op_seq = ? WHERE op_seq = ?", (next_free, op_seq))
-        next_free -= 1
+    connection.executemany(
+        "UPDATE operations SET op_seq = ? WHERE op_seq = ?", [(number, old) for old, number in reversed(moving.items())]
+    )
+    repeats.moved(connection, moving)
     facts.put(connection, facts.LAST_OP_SEQ, above + len(moving))
     facts.advance(connection, facts.LAST_RECEIPT_SEQ, shift)
     return standing(connection)
@@ -285,10 +328,20 @@ def prune(connection: apsw.Connection, now_ms: int, *, pressed: bool = False) ->
     return connection.changes()
 
 
-def pending(connection: apsw.Connection, product_ids: Iterable[str], watermark: int) -> dict[str, int]:
-    """What own operations above the watermark change of the stock, in thousandths by product."""
-    question = "SELECT coalesce(sum(delta), 0) FROM pending_deltas WHERE product_id = ? AND op_seq > ?"
-    return {product_id: whole(connection.execute(question, (product_id, watermark)).get) for product_id in product_ids}
+def pending(connection: apsw.Connection, product_ids: Iterable[str], watermark: int | None) -> dict[str, int]:
+    """What own operations above the watermark change of the stock, in thousandths by product.
+
+    Without one (the rows are those of a copy whose place is not known) those count that the cloud has not acknowledged: nearly
+    all that it has is in the rows, which were its own once.
+    """
+    if watermark is None:
+        question = (
+            "SELECT coalesce(sum(d.delta), 0) FROM pending_deltas d JOIN operations o ON o.op_seq = d.op_seq"
+            " WHERE d.product_id = ? AND d.op_seq > ? AND o.acknowledged_at IS NULL"
+        )
+    else:
+        question = "SELECT coalesce(sum(delta), 0) FROM pending_deltas WHERE product_id = ? AND op_seq > ?"
+    return {product_id: whole(connection.execute(question, (product_id, watermark or 0)).get) for product_id in product_ids}
 
 
 def quarantined(connection: apsw.Connection) -> list[tuple[int, str, str, str]]:

@@ -6,15 +6,18 @@ may not have is sent (again) from 1, and the ids of sales tell the cloud which o
 
 from __future__ import annotations
 
+import errno
+import itertools
 import json
 import shutil
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import apsw
 import structlog
 
-from edge.storage import carving, copies, facts, outbox, papers, receipt_numbers, salvage, schema
+from edge.storage import carving, copies, deltas, facts, outbox, papers, receipt_numbers, remakes, repeats, salvage, schema
 from edge.storage.columns import blob, text, whole
 from edge.storage.database import Database
 from edge.storage.salvage import CART_LINES, OPERATIONS, PRINT_JOBS, SALES, SavedStore
@@ -26,6 +29,10 @@ _log = structlog.get_logger(__name__)
 RECEIPTS_SKIPPED = 1_000
 """So many receipt numbers are passed over when the broken file does not say how far the count had come."""
 _WORKING, _READY = "store.recovering", "store.recovered"
+_PARTS = ("", "-wal", "-shm")
+_FORGOTTEN = (
+    "SELECT id FROM sales WHERE op_id NOT IN (SELECT op_id FROM operations) AND op_id NOT IN (SELECT op_id FROM past_operations)"
+)
 
 
 @dataclass(frozen=True)
@@ -51,28 +58,50 @@ def rebuild(store: Path, now_ms: int) -> Recovery:
     Can be interrupted anywhere: until the new store is complete the broken one stays where it is.
 
     Raises:
-        StorageUnusable: the new store cannot be written.
-        OSError: same.
+        StorageUnusable, StorageFull: the new store cannot be written.
+        OSError, apsw.Error: same.
     """
     saved = salvage.read_store(store, carves=True)
     copy = copies.sound(store)
     working = store.with_name(_WORKING)
     _remove(working)
-    if copy is not None:
-        shutil.copyfile(copy, working)
-    aside = store.with_name(f"{store.name}.broken-{now_ms}")
-    database = Database(working, synchronous="full", migrations=schema.STORE, check=False)
+    aside = _free_name(store, now_ms)
     try:
-        recovery = database.write_and_wait(
-            lambda connection: _merge(connection, saved, now_ms, aside.name, from_copy=copy is not None)
-        )
-    finally:
-        database.close()
-    copies.sync(working)
+        if copy is not None:
+            shutil.copyfile(copy, working)
+        with Database(working, synchronous="full", migrations=schema.STORE, check=False) as database:
+            recovery = database.write_and_wait(
+                lambda connection: _merge(connection, saved, now_ms, aside.name, from_copy=copy is not None)
+            )
+        _complete(working)
+    except BaseException:
+        # On a disk without room for it, half a store takes that of the next attempt.
+        _remove(working)
+        raise
     working.rename(store.with_name(_READY))
     finish(store, now_ms)
     _log.error("store_recovered", **asdict(recovery))
     return recovery
+
+
+def _complete(working: Path) -> None:
+    """Sees to it that the one file that is renamed holds everything: closing says nothing of a log that had no room in it.
+
+    Raises:
+        OSError, apsw.Error: there is no room.
+    """
+    connection = apsw.Connection(str(working))
+    try:
+        connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+        findings = [str(row[0]) for row in connection.execute("PRAGMA integrity_check(1)")]
+    finally:
+        connection.close()
+    log = carving.log_of(working)
+    if log.exists() and log.stat().st_size:
+        raise OSError(errno.ENOSPC, "there is no room for all of the rebuilt store")
+    if findings != ["ok"]:
+        raise OSError(errno.EIO, f"the rebuilt store is not whole: {'; '.join(findings)}")
+    copies.sync(working)
 
 
 def finish(store: Path, now_ms: int) -> None:
@@ -94,17 +123,28 @@ def is_gone(store: Path) -> bool:
 
 
 def set_aside(file: Path, now_ms: int) -> Path:
-    """Renames a broken file and what belongs to it."""
-    aside = file.with_name(f"{file.name}.broken-{now_ms}")
-    for suffix in ("", "-wal", "-shm"):
+    """Renames a broken file and what belongs to it. Nothing takes the place of one that was put aside before."""
+    aside = _free_name(file, now_ms)
+    for suffix in _PARTS:
         part = file.with_name(file.name + suffix)
         if part.exists():
             part.rename(aside.with_name(aside.name + suffix))
     return aside
 
 
+def _free_name(file: Path, now_ms: int) -> Path:
+    """Where a broken file goes. On a tablet without a battery for its clock every start is at the same moment."""
+    for count in itertools.count():
+        aside = file.with_name(f"{file.name}.broken-{now_ms + count}")
+        if not any(aside.with_name(aside.name + suffix).exists() for suffix in _PARTS):
+            break
+    return aside
+
+
 def _merge(connection: apsw.Connection, saved: SavedStore, now_ms: int, kept_as: str, *, from_copy: bool) -> Recovery:
     before = {text(sale_id) for (sale_id,) in connection.execute("SELECT id FROM sales")}
+    # The copy is whole: what has no operation in it had been acknowledged for a month when it was made.
+    forgotten = saved.forgotten | {text(sale_id) for (sale_id,) in connection.execute(_FORGOTTEN)}
     # What was queued when the copy was made may have been printed since.
     connection.execute("UPDATE print_jobs SET state = 'unknown', problem = 'interrupted' WHERE state IN ('queued', 'blocked')")
     connection.execute("DELETE FROM cart_lines")
@@ -116,16 +156,22 @@ def _merge(connection: apsw.Connection, saved: SavedStore, now_ms: int, kept_as:
     epoch = facts.number(connection, facts.STORE_EPOCH)
     for name, value in saved.facts.items():
         facts.put(connection, name, value)
+    if facts.REPEATS not in saved.facts:
+        facts.put(connection, facts.REPEATS, "")  # the copy's numbers are not those of the queue that is made here
     epoch = max(epoch, _number(saved, facts.STORE_EPOCH))
     _merge_operations(connection, saved)
-    _merge_sales(connection, saved, now_ms)
+    last = whole(connection.execute("SELECT coalesce(max(op_seq), 0) FROM operations").get)
+    facts.put(connection, facts.LAST_OP_SEQ, last)
+    _merge_sales(connection, saved, forgotten, now_ms)
+    # Nobody knows whether the cloud has these; a till that mended itself is not stopped for them.
+    repeats.add(connection, last + 1, outbox.last_op_seq(connection))
+    # What waits again in this life is not to be done twice when the cloud asks for earlier ones.
+    connection.execute("DELETE FROM past_operations WHERE op_id IN (SELECT op_id FROM operations)")
     facts.put(connection, facts.LAST_RECEIPT_SEQ, max(counter, _number(saved, facts.LAST_RECEIPT_SEQ)))
     _follow_receipts(connection)
     skips = not saved.knows_counts and facts.number(connection, facts.LAST_RECEIPT_SEQ) > 0
     if skips:
         facts.advance(connection, facts.LAST_RECEIPT_SEQ, RECEIPTS_SKIPPED)
-    last = connection.execute("SELECT coalesce(max(op_seq), 0) FROM operations").get
-    facts.put(connection, facts.LAST_OP_SEQ, whole(last))
     if epoch:
         outbox.begin_epoch(connection, max(now_ms, epoch + 1))
     sales = {text(sale_id) for (sale_id,) in connection.execute("SELECT id FROM sales")}
@@ -154,9 +200,12 @@ def _merge_operations(connection: apsw.Connection, saved: SavedStore) -> None:
             "UPDATE operations SET kind = ?, amount = ? WHERE op_id = ?",
             (operation.WhichOneof("body"), operation.sale_recorded.total.amount, op_id),
         )
+        if row[4] is None:
+            operation.op_seq = whole(number)
+            outbox.show(connection, operation, deltas.of(operation))
 
 
-def _merge_sales(connection: apsw.Connection, saved: SavedStore, now_ms: int) -> None:
+def _merge_sales(connection: apsw.Connection, saved: SavedStore, forgotten: Collection[str], now_ms: int) -> None:
     _put_all(connection, "sales", SALES, saved.sales.values(), replaces=False)
     # A sale that was only readable as an operation, and the other way round.
     for op_id, row in saved.operations.items():
@@ -166,16 +215,9 @@ def _merge_sales(connection: apsw.Connection, saved: SavedStore, now_ms: int) ->
             _put_all(connection, "sales", SALES, [one], replaces=False)
     for sale_id, row in saved.sales.items():
         known = connection.execute("SELECT 1 FROM operations WHERE op_id = ?", (sale_id,)).get is not None
-        if known or whole(row[4]) < now_ms - outbox.KEEP_MS:
-            continue
-        sale = Sale.FromString(blob(row[3]))
-        number = whole(connection.execute("SELECT coalesce(max(op_seq), 0) + 1 FROM operations").get)
-        operation = Operation(op_seq=number, op_id=sale.id, sale_recorded=sale)
-        operation.occurred_time.CopyFrom(sale.sale_time)
-        connection.execute(
-            "INSERT INTO operations (op_seq, op_id, body, created_at, amount) VALUES (?, ?, ?, ?, ?)",
-            (number, sale.id, operation.SerializeToString(), row[4], sale.total.amount),
-        )
+        # However old it is: it may have waited for longer than a month, and here the time is not known.
+        if not known and sale_id not in forgotten:
+            remakes.queue(connection, Sale.FromString(blob(row[3])), whole(row[4]))
     # Whoever asks for a sale's receipt must find a job; whether it was printed nobody knows.
     connection.execute(
         "INSERT OR IGNORE INTO print_jobs (key, sale_id, copy, kind, state, problem, created_at, updated_at)"

@@ -36,6 +36,8 @@ class SavedStore:
     """id, number, op_id, body, sold_at, request_key, request_hash by id."""
     print_jobs: dict[str, Row] = field(default_factory=dict)
     cart_lines: list[Row] = field(default_factory=list)
+    forgotten: set[str] = field(default_factory=set)
+    """Sales that surely have no operation any more: the cloud acknowledged them long ago."""
     unreadable: int = 0
     """Rows that were there and could not be read."""
     knows_counts: bool = False
@@ -83,8 +85,17 @@ def _read(path: Path, saved: SavedStore) -> bool:
         for row in _by_number(connection, "print_jobs", PRINT_JOBS, "rowid", 0, saved):
             if isinstance(row[0], str) and isinstance(row[5], str):
                 saved.print_jobs[row[0]] = row
+        if saved.unreadable == 0 and _is_dense(saved, last):
+            past = {op_id for (op_id,) in _by_key(connection, "past_operations", "op_id", "op_id")}
+            saved.forgotten = {sale_id for sale_id in saved.sales if sale_id not in saved.operations and sale_id not in past}
         saved.knows_counts = facts.LAST_RECEIPT_SEQ in saved.facts and not carving.is_cut_short(path, log_frames(connection))
     return True
+
+
+def _is_dense(saved: SavedStore, last: int) -> bool:
+    """Whether all operations that were kept have been read: numbers are missing only below the lowest."""
+    numbers = {whole(row[0]) for row in saved.operations.values()}
+    return bool(numbers) and max(numbers) == last and last - min(numbers) + 1 == len(numbers)
 
 
 def log_frames(connection: apsw.Connection) -> int:

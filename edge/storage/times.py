@@ -133,6 +133,15 @@ def surely_passed(floor: Floor | None, now: Now) -> int:
     return floor.ms + max(0, since)
 
 
+def surely_told(now: Now, known: Known) -> int:
+    """The earliest moment it can be now by what the cloud has said, whatever a wall clock has claimed in the meantime."""
+    anchor = known.anchor
+    if anchor is None:
+        return EARLIEST_MS
+    since = now.ticks_ms - anchor.ticks_ms if anchor.boot_id == now.boot_id else now.ticks_ms
+    return anchor.true_ms + max(0, since)
+
+
 def read(now: Now, known: Known) -> Reading:
     """What time it is.
 
@@ -164,4 +173,5 @@ def since_ms(moment: Floor, now: Now, known: Known) -> int:
     """How long ago a moment was. Within one boot no clock can be set to change that; after a restart at least the ticks count."""
     if moment.boot_id == now.boot_id:
         return max(0, now.ticks_ms - moment.ticks_ms)
-    return max(0, read(now, known).now_ms - moment.ms)
+    # A moment noted by a clock that was far ahead lies in the future of one that is right; the ticks go on all the same.
+    return max(0, now.ticks_ms, read(now, known).now_ms - moment.ms)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import apsw
 
-from edge.storage import carts, facts, lanes, outbox, print_jobs
+from edge.storage import carts, deltas, facts, lanes, outbox, print_jobs
 from edge.storage import sales as stored_sales
 from edge.storage.clocks import moment
 from edge.storage.folder import Storage
@@ -25,7 +25,6 @@ from edge.till.requests import CheckoutRequest
 from edge.till.supervisors import Supervisors
 from gipos.edge.v1.link_pb2 import Operation
 from gipos.v1.sales_pb2 import Sale
-from kernel import quantities
 from kernel.errors import IdempotencyMismatch, Violation
 
 
@@ -126,7 +125,7 @@ class Checkout:
         sale.number = sales.receipt_number(identity, sale, facts.advance(connection, facts.LAST_RECEIPT_SEQ))
         operation = Operation(op_id=sale.id, sale_recorded=sale, clock=reading.to_message(), seen_seq=seen_seq)
         operation.occurred_time.FromMilliseconds(now_ms)
-        outbox.append(connection, operation, _deltas(sale), now_ms)
+        outbox.append(connection, operation, deltas.of_sale(sale), now_ms)
         stored_sales.insert(connection, sale, sold_at_ms=now_ms, request_key=request_key, request_hash=fingerprint)
         job = new_row(sale, copy=1, now_ms=now_ms, has_printer=self._receipts.has_printer)
         print_jobs.insert(connection, job)
@@ -139,8 +138,8 @@ class Checkout:
         return await self._storage.store.read(self._standing)
 
     def _standing(self, connection: apsw.Connection) -> limits.Standing:
-        unsent = outbox.unsent(connection)
-        return limits.Standing(self._storage.clock.silent_ms(), unsent.sales, unsent.amount, is_online=self._is_online())
+        fresh = outbox.fresh(connection)
+        return limits.Standing(self._storage.clock.silent_ms(), fresh.sales, fresh.amount, is_online=self._is_online())
 
     def _judge(self, connection: apsw.Connection, sale: Sale) -> list[str]:
         """What the owner should know of a sale that may be made.
@@ -156,11 +155,3 @@ class Checkout:
                 [Violation("tenders" if one.limit == limits.TENDERS else "", one.limit.upper(), one.text) for one in refusals],
             )
         return [remarks.OVER_LIMIT] if refusals or limits.passed(rules, standing) else []
-
-
-def _deltas(sale: Sale) -> dict[str, int]:
-    """What the sale takes from the stock, in thousandths by product."""
-    deltas: dict[str, int] = {}
-    for line in sale.lines:
-        deltas[line.product_id] = deltas.get(line.product_id, 0) - quantities.parse(line.quantity)
-    return deltas

@@ -56,7 +56,7 @@ class Standing:
     silent_ms: int
     """Since the cloud was last heard."""
     sales: int
-    """That wait for the cloud."""
+    """That wait for the cloud and that it never had."""
     amount: int
     """What they are worth, in rupiah."""
     is_online: bool

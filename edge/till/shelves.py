@@ -35,7 +35,7 @@ async def count(storage: Storage, request: CountRequest) -> ShownStock:
         lambda connection: (lanes.position(connection, outlet_id), levels.of_products(connection, outlet_id, [product.id]))
     )
     level = quantities.parse(known[product.id].on_hand or "0") if product.id in known else 0
-    watermark = place.op_watermark if place else 0
+    watermark = place.op_watermark if place else None
     operation = Operation(
         op_id=ids.new_id("opc"),
         seen_seq=place.seq if place else 0,

@@ -42,7 +42,7 @@ async def shown(storage: Storage, product_ids: Sequence[str]) -> dict[str, Shown
     position, known = await storage.replica.read(
         lambda connection: (lanes.position(connection, outlet_id), levels.of_products(connection, outlet_id, product_ids))
     )
-    watermark = position.op_watermark if position else 0
+    watermark = position.op_watermark if position else None
     pending = await storage.store.read(lambda connection: outbox.pending(connection, product_ids, watermark))
     found = {}
     for product_id in product_ids:

@@ -86,8 +86,8 @@ SUBTLE: tuple[Mutant, ...] = (
         (
             Change(
                 "edge/storage/outbox.py",
-                'FROM past_operations ORDER BY store_epoch, op_seq"\n    ).fetchall()',
-                "FROM past_operations WHERE kind = 'sale_recorded' ORDER BY store_epoch, op_seq\"\n    ).fetchall()",
+                '" WHERE op_id NOT IN (SELECT op_id FROM operations) ORDER BY store_epoch, op_seq"\n',
+                "\" WHERE kind = 'sale_recorded' ORDER BY store_epoch, op_seq\"\n",
             ),
         ),
         ("fork",),

@@ -1,20 +1,27 @@
 from __future__ import annotations
 
+import asyncio
 import os
 import sqlite3
+import threading
 from pathlib import Path
 from typing import Any
 
 import apsw
 import pytest
 
-from edge.storage import facts, lanes, outbox, outlets, print_jobs, schema
+from edge import daemon
+from edge.link.effects import new_session
+from edge.storage import commands, facts, lanes, outbox, outlets, print_jobs, schema
 from edge.storage.clocks import Clock
 from edge.storage.database import Database, StorageUnusable, check_library
 from edge.storage.folder import Storage
 from edge.storage.print_jobs import PrintRow
+from edge.storage.space import Budget, Space
 from edge.storage.times import EARLIEST_MS, Now
-from gipos.edge.v1.link_pb2 import SnapshotPart
+from gipos.edge.v1.link_pb2 import Operation, SnapshotPart
+
+DAY_MS = 24 * 3600 * 1000
 
 
 def at(wall_ms: int) -> Clock:
@@ -175,3 +182,87 @@ async def test_a_failing_work_leaves_the_thread_alive(storage: Storage) -> None:
     with pytest.raises(ZeroDivisionError):
         await storage.store.read(lambda _: 1 // 0)
     assert await storage.store.read(outbox.last_op_seq) == 0
+
+
+def test_two_stores_made_where_nobody_knows_the_time_are_two_lives(tmp_path: Path) -> None:
+    epochs = set()
+    for name in ("one", "two"):
+        storage = Storage.open(tmp_path / name, at(-EARLIEST_MS))
+        epochs.add(storage.store_epoch)
+        storage.close()
+    assert len(epochs) == 2
+    assert all(EARLIEST_MS <= epoch < 2**52 for epoch in epochs), "still a time: the cloud counts on from it"
+
+
+async def placed(storage: Storage) -> lanes.Position | None:
+    return await storage.replica.read(lambda connection: lanes.position(connection, "out_kemang"))
+
+
+async def test_a_new_life_that_only_the_store_could_note_is_noted_on_both_sides_at_the_next_stream(stocked: Storage) -> None:
+    await stocked.replica.write(lambda connection: connection.execute("UPDATE lanes SET op_watermark = 9"))
+    await stocked.replica.write(
+        lambda connection: connection.execute(
+            "CREATE TEMP TRIGGER full BEFORE UPDATE ON lanes BEGIN SELECT raise(ABORT, 'no room'); END"
+        )
+    )
+    with pytest.raises(apsw.ConstraintError):
+        await stocked.begin_epoch(stocked.store_epoch + 1)
+    await stocked.replica.write(lambda connection: connection.execute("DROP TRIGGER full"))
+    assert await placed(stocked) == lanes.Position(1, 2, 9), "the numbers of the life before"
+    session = await new_session(stocked, snapshot_lanes=set(), software_version="1")
+    session.open()
+    assert session.outgoing[0].hello.store_epoch == stocked.store_epoch
+    assert await placed(stocked) == lanes.Position(1, 2, 0)
+
+
+async def test_a_new_life_is_known_however_early_its_beginner_gives_up(stocked: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, go_on, begin = threading.Event(), threading.Event(), outbox.begin_epoch
+
+    def linger(connection: apsw.Connection, epoch: int) -> outbox.Standing:
+        begun.set()
+        go_on.wait()
+        return begin(connection, epoch)
+
+    monkeypatch.setattr(outbox, "begin_epoch", linger)
+    new = stocked.store_epoch + 1
+    beginning = asyncio.create_task(stocked.begin_epoch(new))
+    await asyncio.to_thread(begun.wait)
+    beginning.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await beginning
+    looking = asyncio.create_task(new_session(stocked, snapshot_lanes=set(), software_version="1"))
+    await asyncio.sleep(0)
+    go_on.set()
+    session = await looking
+    session.open()
+    assert session.outgoing[0].hello.store_epoch == stocked.store_epoch == new
+
+
+@pytest.mark.parametrize("days_ahead", [31, 300])
+async def test_a_clock_that_runs_ahead_makes_nothing_forgotten(
+    tmp_path: Path, hands: Any, budget: Budget, days_ahead: int
+) -> None:
+    def open_till() -> Storage:
+        return Storage.open(tmp_path, Clock(hands), space=Space(tmp_path, budget))
+
+    async def kept(storage: Storage) -> tuple[int, bool]:
+        command = await storage.store.read(lambda connection: commands.find(connection, "cmd_1"))
+        return (await storage.store.read(outbox.standing)).first_op_seq, command is not None
+
+    storage, now = open_till(), hands.wall_ms
+    storage.clock.measured(hands.ticks_ms, now, now, hands.ticks_ms)
+    await storage.store.write(lambda connection: outbox.append(connection, Operation(op_id="sal_1"), {}, now))
+    await storage.store.write(lambda connection: outbox.acknowledge(connection, 1, now))
+    await storage.store.write(lambda connection: commands.begin(connection, "cmd_1", now))
+    await storage.store.write(storage.clock.save)
+    storage.close()
+    hands.reboot(off_ms=days_ahead * DAY_MS)
+    storage = open_till()
+    assert storage.clock() >= now + days_ahead * DAY_MS, "it is believed, as far as receipts go"
+    await daemon._tidy(storage)
+    assert await kept(storage) == (1, True)
+    true = now + 31 * DAY_MS
+    storage.clock.measured(hands.ticks_ms, true, true, hands.ticks_ms)
+    await daemon._tidy(storage)
+    assert await kept(storage) == (2, False), "the cloud says that the month is over"
+    storage.close()

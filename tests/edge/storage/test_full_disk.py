@@ -17,7 +17,7 @@ from edge.storage.database import Database, StorageFull
 from edge.storage.space import Budget, Space
 
 ROOT = Path(__file__).parents[3]
-TILL = Path(__file__).with_name("full_disk.py")
+TILL, MENDED = (Path(__file__).with_name(name) for name in ("full_disk.py", "cramped_repair.py"))
 
 
 @pytest.fixture
@@ -51,6 +51,24 @@ def test_on_a_full_disk_every_answer_is_true(small_disk: list[str], tmp_path: Pa
     assert set(found["printed"]) == set(answered)
     assert found["queue_is_dense"]
     assert found["aside"] == []
+
+
+def test_a_broken_store_is_mended_whole_or_left_as_it_is_however_little_room_there_is(
+    small_disk: list[str], tmp_path: Path
+) -> None:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "protos")))}
+    command = [*small_disk, sys.executable, str(MENDED), str(tmp_path / "disk" / "till")]
+    done = subprocess.run(command, check=False, capture_output=True, env=environment, cwd=ROOT)
+    assert done.returncode == 0, done.stderr.decode()
+    turns: list[dict[str, Any]] = json.loads(done.stdout.splitlines()[-1])
+    refused = [turn for turn in turns if turn["problem"]]
+    assert refused, "there was too little room at least once"
+    assert len(refused) < len(turns), "and enough in the end"
+    for turn in refused:
+        assert "free some space" in turn["problem"]
+        assert turn["left"] == turn["before"], "nothing was changed"
+    assert [turn["sales"] for turn in turns] == [200] * len(turns), "all are there, at once or when there is room"
+    assert [turn["waiting"] for turn in turns] == [200] * len(turns)
 
 
 def test_a_write_that_does_not_fit_is_done_again_once_the_reserve_is_given_up(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from edge.storage import facts, outbox, schema
+from edge.storage import sales as stored_sales
 from edge.storage.database import Database
 from edge.storage.folder import Storage
 from edge.storage.space import Budget
@@ -253,6 +254,83 @@ async def test_on_a_short_disk_old_acknowledged_operations_go_early_and_waiting_
     await sell(storage, "g")
     await storage.store.write(lambda connection: outbox.settle(connection, 4, 11))
     assert await storage.store.write(lambda connection: outbox.prune(connection, 12, pressed=True)) == 0
+
+
+async def test_what_the_cloud_had_once_waits_and_is_not_counted_as_made_without_it(storage: Storage) -> None:
+    async def counted() -> tuple[int, int]:
+        unsent, fresh = await storage.store.read(lambda connection: (outbox.unsent(connection), outbox.fresh(connection)))
+        return unsent.amount, fresh.amount
+
+    for number in range(10):
+        await sell(storage, f"sal_{number}", 1 << number)
+    await acknowledge(storage, 4)
+    await storage.begin_epoch(storage.store_epoch + 1)
+    await acknowledge(storage, 4)
+    assert await counted() == (0b1100000000, 0b1100000000)
+    await storage.store.write(lambda connection: outbox.settle(connection, 1, 9))
+    assert await counted() == (0b1111101111, 0b1100000000), "numbers 2 to 4, and at the end those of the life before"
+    await sell(storage, "sal_10", 1 << 10)
+    await acknowledge(storage, 3)
+    assert await counted() == (0b11110001111, 0b11100000000)
+    await storage.store.write(lambda connection: outbox.renumber(connection, 20))
+    assert await counted() == (0b11110001111, 0b11100000000)
+    await acknowledge(storage, 22)
+    assert await counted() == (0b11000001111, 0b11000000000)
+    await storage.begin_epoch(storage.store_epoch + 1)
+    assert await counted() == (0b11111111111, 0b11000000000), "and once more what it took in the life that met the restore"
+    await acknowledge(storage, 99)
+    assert await counted() == (0, 0)
+    for broken in ("[1]", "nothing", "[1, 1, [[1]]]", "[null, 1, []]"):
+        await storage.store.write(partial(facts.put, name=facts.REPEATS, value=broken))
+        assert await counted() == (0, 0)
+
+
+async def test_an_operation_nobody_can_read_does_not_keep_back_those_behind_it(storage: Storage) -> None:
+    sale = Sale(id="a", number="KMG-2611-200001", total=rupiah(1500))
+    sale.sale_time.FromSeconds(1_790_000_000)
+    for name in "abcd":
+        await sell(storage, name)
+    await storage.store.write(
+        lambda connection: stored_sales.insert(connection, sale, sold_at_ms=1, request_key=None, request_hash=b"")
+    )
+    await storage.store.write(
+        lambda connection: connection.execute("UPDATE operations SET body = x'ffff', kind = ? WHERE op_seq < 4", (outbox.EDIT,))
+    )
+    one, *others = await storage.store.read(lambda connection: outbox.batch(connection, 1, 9))
+    assert (one.op_seq, one.op_id, one.sale_recorded, one.occurred_time) == (1, "a", sale, sale.sale_time)
+    assert [(other.op_seq, other.op_id, other.WhichOneof("body")) for other in others] == [
+        (2, "b", None),
+        (3, "c", None),
+        (4, "d", "sale_recorded"),
+    ], "what was no sale is put aside by the cloud, and the next one comes"
+    await acknowledge(storage, 3)
+    await storage.begin_epoch(storage.store_epoch + 1)
+    await storage.store.write(outbox.revive)
+    assert await batch(storage, 1) == [(1, "d"), (2, "a"), (3, "b"), (4, "c")]
+
+
+async def test_a_cloud_that_wants_what_was_forgotten_gets_it_in_a_new_life(storage: Storage) -> None:
+    """It was restored from a backup of more than a month ago; the sales themselves are never forgotten."""
+
+    def sell_again(name: str) -> Any:
+        sale = Sale(id=name, number=f"KMG-{name}", total=rupiah(1000))
+        return lambda connection: stored_sales.insert(connection, sale, sold_at_ms=0, request_key=None, request_hash=b"")
+
+    for name in "abcdefgh":
+        await sell(storage, name)
+        await storage.store.write(sell_again(name))
+    epoch = storage.store_epoch
+    await acknowledge(storage, 5, now_ms=0)
+    await acknowledge(storage, 7, now_ms=40 * DAY_MS)
+    await storage.store.write(lambda connection: outbox.prune(connection, 31 * DAY_MS))
+    assert await numbers(storage) == (8, 6, 1)
+    now = await storage.begin_anew(4)
+    assert storage.store_epoch > epoch
+    assert (now.last_op_seq, now.first_op_seq, now.waiting) == (5, 1, 5)
+    assert await batch(storage, 1) == [(1, "f"), (2, "g"), (3, "h"), (4, "d"), (5, "e")], "a to c the cloud has"
+    assert (await storage.store.read(outbox.fresh)).sales == 1
+    await acknowledge(storage, 5)
+    assert (await storage.begin_anew(1)).waiting == 5, "all that is left of it, acknowledged or not"
 
 
 def check_sums(connection: apsw.Connection) -> None:

@@ -132,3 +132,24 @@ def test_any_wall_clock_fits_an_operation(wall_ms: int) -> None:
     message = times.read(Now(wall_ms, 5, "boot"), Known()).to_message()
     message.device_time.ToJsonString()
     assert message.state in (UNVERIFIED, WRONG)
+
+
+def test_a_moment_noted_by_a_clock_that_was_far_ahead_passes_by_the_ticks() -> None:
+    ahead = Floor("boot", 50_000, TRUE + 300 * DAY)
+    known = Known(Anchor("next", 20_000, TRUE, 30), Floor("next", 20_000, TRUE))
+    assert times.since_ms(ahead, Now(TRUE, 20_000, "next"), known) == 20_000
+    assert times.since_ms(ahead, Now(TRUE, 30 * DAY, "next"), known) == 30 * DAY
+    later = replace(known, anchor=Anchor("next", 0, TRUE + DAY, 30))
+    assert times.since_ms(SEEN, Now(TRUE, 30_000, "next"), later) == DAY + 30_000, "the time the tablet was off counts, too"
+
+
+@pytest.mark.parametrize(
+    ("now", "anchor", "told"),
+    [
+        (Now(TRUE, 5, "boot"), None, EARLIEST_MS),
+        (Now(0, 9_000, "boot"), Anchor("boot", 4_000, TRUE, 30), TRUE + 5_000),
+        (Now(TRUE + 300 * DAY, 9_000, "next"), Anchor("boot", 4_000, TRUE, 30), TRUE + 9_000),
+    ],
+)
+def test_no_wall_clock_adds_to_what_the_cloud_has_said_of_the_time(now: Now, anchor: Anchor | None, told: int) -> None:
+    assert times.surely_told(now, Known(anchor, Floor("boot", 1, TRUE + 200 * DAY))) == told

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from edge.storage.database import StorageFull
 from edge.storage.folder import Storage
 from edge.storage.policies import Rules
 from edge.storage.space import Budget, Room
-from edge.till import edits, shelves, stock
+from edge.till import edits, limits, shelves, stock
 from edge.till.cart import Cart
 from edge.till.checkout import CheckedOut, Checkout
 from edge.till.receipts import Receipts
@@ -25,6 +26,7 @@ from edge.till.requests import CheckoutRequest, CountRequest, EditRequest, ScanR
 from edge.till.supervisors import Supervisors
 from gipos.edge.v1.link_pb2 import Change, Changes, ClockState, Operation
 from gipos.v1.catalog_pb2 import Product
+from gipos.v1.inventory_pb2 import Level
 from kernel.errors import NotFound
 
 COFFEE = "8991002101418"
@@ -302,3 +304,35 @@ async def test_sales_made_at_once_cannot_pass_the_limit_together(counter: Counte
     outcomes = await asyncio.gather(*(counter.sell() for _ in range(3)), return_exceptions=True)
     assert all(isinstance(one, Exception) for one in outcomes)
     assert (await counter.storage.store.read(outbox.unsent)).amount == 36_000
+
+
+async def test_sales_a_restored_cloud_has_lost_do_not_stop_the_counter(counter: Counter) -> None:
+    counter.storage.rules = rules(most_sales=3, most_amount=60_000)
+    counter.is_online = True
+    counter.storage.clock.heard()
+    for acknowledged in (2, 4):
+        for _ in range(2):
+            await counter.sell()
+        await counter.storage.store.write(partial(outbox.acknowledge, watermark=acknowledged, now_ms=1))
+    await counter.storage.store.write(lambda connection: outbox.settle(connection, 0, 2))
+    assert (await counter.storage.store.read(outbox.unsent)).sales == 4, "people see what waits"
+    assert limits.warnings(counter.storage.rules, await counter.checkout.standing()) == []
+    for _ in range(3):
+        await counter.sell()
+    with pytest.raises(OfflineLimitReached, match="3 penjualan belum terkirim"):
+        await counter.sell()
+
+
+async def test_a_copy_whose_place_was_forgotten_lacks_nothing_that_is_counted_in(counter: Counter) -> None:
+    for _ in range(3):
+        await counter.sell()
+    await counter.storage.store.write(lambda connection: outbox.acknowledge(connection, 2, 1))
+    level = Level(product_id="prd_1", outlet_id="out_kemang", on_hand="8")
+    frame = Changes(lane="out_kemang", epoch=1, from_exclusive=2, upto_inclusive=3, op_watermark=2)
+    frame.changes.add(seq=3, level=level)
+    await counter.storage.replica.write(lambda connection: lanes.apply(connection, frame))
+    assert await on_hand(counter.storage) == 7_000
+    await counter.storage.replica.write(lambda connection: lanes.forget(connection, "out_kemang"))
+    assert await on_hand(counter.storage) == 7_000
+    assert (await shelves.count(counter.storage, CountRequest(COFFEE, "", 6_000))).on_hand == 6_000
+    assert (await counter.last()).stock_counted.expected == "7"

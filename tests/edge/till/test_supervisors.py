@@ -82,6 +82,21 @@ async def test_a_permission_does_not_outlive_its_time_over_a_restart_either(
     assert await left_ms(storage) == 0
 
 
+async def test_a_permission_given_while_the_clock_was_far_ahead_ends_in_its_time(
+    storage: Storage, supervisors: Supervisors, hands: Any
+) -> None:
+    true = hands.wall_ms
+    hands.wall_ms += 300 * 24 * 3600 * 1000
+    await supervisors.permit("2468")
+    storage.clock.measured(hands.ticks_ms, true, true, hands.ticks_ms)
+    await storage.store.write(storage.clock.save)
+    hands.reboot()
+    hands.wall_ms = true
+    assert await left_ms(storage) > 0
+    hands.pass_ms(30 * MINUTE_MS)
+    assert await left_ms(storage) == 0
+
+
 async def test_guessing_is_slowed_down_and_restarts_and_clocks_do_not_help(
     storage: Storage, supervisors: Supervisors, hands: Any
 ) -> None:
