@@ -14,8 +14,8 @@ import apsw
 import structlog
 import uvicorn
 
-from edge import enrolment, identity
-from edge.identity import Own
+from edge import enrolment, identity, words
+from edge.identity import IdentityUnusable, Own
 from edge.link.client import LinkClient
 from edge.link.status import LinkState
 from edge.link.surroundings import Around
@@ -30,6 +30,7 @@ from edge.till.commands import Commands
 from edge.till.receipts import Receipts
 from edge.till.screen import Screen
 from edge.till.supervisors import Supervisors
+from edge.words import Said
 from gipos.edge.v1.link_pb2 import OfflinePolicy
 
 VERSION = "0.1.0"
@@ -104,7 +105,6 @@ async def run(settings: Settings) -> None:
     Raises:
         CannotStart: the port is taken.
         StorageUnusable: the data folder is in use, cannot be written, or is broken beyond mending.
-        IdentityUnusable: the tablet was paired, and what says so is damaged.
     """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -116,11 +116,10 @@ async def run(settings: Settings) -> None:
         listener = bind(port)
         port = listener.getsockname()[1]
         with contextlib.closing(listener):
-            known = identity.load(settings.data)
-            own = Own(settings.data, known) if known is not None else None
-            storage = Storage.open(settings.data, policy_keys=known.policy_keys if known is not None else None)
+            own, unusable = _identity(settings)
+            storage = Storage.open(settings.data, policy_keys=own.identity.policy_keys if own is not None else None)
             with contextlib.closing(storage):
-                await _run(settings, storage, listener, stop, own)
+                await _run(settings, storage, listener, stop, own, unusable)
         if stop.is_set():
             return
         # The first repair comes at once; one that did not help is not repeated in a hurry.
@@ -131,7 +130,19 @@ async def run(settings: Settings) -> None:
                 return
 
 
-async def _run(settings: Settings, storage: Storage, listener: socket.socket, stop: asyncio.Event, own: Own | None) -> None:
+def _identity(settings: Settings) -> tuple[Own | None, Said]:
+    """Who this till is, None for one with a token; and why it cannot link, if its identity is damaged: it sells without."""
+    try:
+        known = identity.load(settings.data)
+    except IdentityUnusable as error:
+        _log.error("identity_unusable", problem=str(error).splitlines()[-1])
+        return None, words.IDENTITY_UNUSABLE
+    return Own(settings.data, known) if known is not None else None, words.NOTHING
+
+
+async def _run(
+    settings: Settings, storage: Storage, listener: socket.socket, stop: asyncio.Event, own: Own | None, unusable: Said
+) -> None:
     """Serves until told to stop, or until a file turns out to be broken."""
     ended = asyncio.Event()
     storage.damaged = ended.set
@@ -171,6 +182,7 @@ async def _run(settings: Settings, storage: Storage, listener: socket.socket, st
                 abilities=Commands(receipts).abilities(),
             ),
             credentials=own,
+            unusable=unusable,
         )
         screen = Screen(
             storage=storage,
@@ -232,7 +244,8 @@ def _note_failure(storage: Storage, error: Exception, event: str) -> None:
 
 
 async def _tidy(storage: Storage) -> None:
-    now_ms, room = storage.clock(), storage.space.room()
+    # What is forgotten is gone: a wall clock that ran ahead must not make a month of it, so only the cloud's time counts here.
+    now_ms, room = storage.clock.surely_told_ms(), storage.space.room()
 
     def forget(connection: apsw.Connection) -> int:
         commands.prune(connection, now_ms)

@@ -90,7 +90,7 @@ async def enrol(
 
     Raises:
         PairingFailed: the cloud cannot be reached, is another one, or refuses the code.
-        IdentityUnusable: the folder cannot be written, or its key is damaged.
+        IdentityUnusable: the folder cannot be written, its key is damaged, or what the cloud answered is nothing to link with.
         StorageUnusable: the folder is in use by a daemon, or damaged.
     """
     with contextlib.closing(Storage.open(folder)) as storage:
@@ -269,6 +269,8 @@ class Renewal:
                     due_at = loop.time() + self._check_seconds
                 except (aio.AioRpcError, IdentityUnusable) as error:
                     _log.info("certificate_not_checked", error=str(error).splitlines()[0])
+                except Exception as error:  # noqa: BLE001 (whatever the cloud answers, the till sells; it is asked again)
+                    _log.warning("certificate_not_checked", error=repr(error))
             await asyncio.sleep(self._retry_seconds * random.uniform(0.5, 1))  # noqa: S311 (spreads load, guards nothing)
 
 
@@ -279,14 +281,15 @@ async def check(own: Own) -> bool:
 
     Raises:
         grpc.aio.AioRpcError: the cloud cannot be reached, or does not renew.
-        IdentityUnusable: the folder cannot be written.
+        IdentityUnusable: the folder cannot be written, or what the cloud says is nothing to link with.
     """
     identity = own.identity
     door = Door(identity.enrol_address, identity.is_plain, identity.is_public)
     async with _channel(door, identity.authorities) as channel:
         stub: EnrolmentServiceAsyncStub = EnrolmentServiceStub(channel)
         answer = await stub.GetAuthorities(enrolment_pb2.GetAuthoritiesRequest(), timeout=PATIENCE_SECONDS)
-        if not door.is_plain and not door.is_public and set(answer.authorities) != set(identity.authorities):
+        named = set(answer.authorities)
+        if not door.is_plain and not door.is_public and named and named != set(identity.authorities):
             own.renewed(authorities=tuple(answer.authorities))
         if answer.server_time.ToDatetime(UTC) < identity.renew_at:
             return False
@@ -305,10 +308,11 @@ async def _renew(own: Own, stub: EnrolmentServiceAsyncStub) -> None:
         ),
         timeout=PATIENCE_SECONDS,
     )
+    # What is left out stays as it was: nobody is better off without authorities, or without keys for the offline rules.
     own.renewed(
         certificates=tuple(answer.certificates),
-        authorities=tuple(answer.authorities),
-        policy_keys={each.key_id: each.public_key for each in answer.policy_keys},
+        authorities=tuple(answer.authorities) or identity.authorities,
+        policy_keys={each.key_id: each.public_key for each in answer.policy_keys} or identity.policy_keys,
         renew_at=_renew_at(answer.renew_time.ToDatetime(UTC)),
     )
     _log.info("certificate_renewed", until=own.identity.certificate.not_valid_after_utc.isoformat())

@@ -21,6 +21,7 @@ import grpc
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.x509.oid import NameOID
 from grpc import aio
 
@@ -121,19 +122,28 @@ def load(folder: Path) -> Identity | None:
             renew_at=datetime.fromisoformat(stored["renew_at"]).astimezone(UTC),
             key=key_of(folder),
         )
-        if identity.certificate.public_key() != identity.key.public_key():
-            raise _damaged(path, ValueError("the certificate is for another key"))
+        _check(identity)
     except (KeyError, ValueError, TypeError, AttributeError, IndexError) as error:
         raise _damaged(path, error) from error
     return identity
 
 
 def save(folder: Path, identity: Identity) -> None:
-    """Stores an identity in place of the one before.
+    """Stores an identity in place of the one before, if it is one that works.
 
     Raises:
-        IdentityUnusable: the folder cannot be written.
+        IdentityUnusable: the folder cannot be written, or this is nothing to link with; the one before stays.
     """
+    try:
+        _check(identity)
+        for key in identity.policy_keys.values():
+            Ed25519PublicKey.from_public_bytes(key)
+    except (ValueError, TypeError, AttributeError, IndexError) as error:
+        # An odd answer of the cloud, or of somebody in between: stored, it would keep the till from its cloud until it is paired.
+        raise IdentityUnusable(
+            f"Jawaban server GiPos bukan identitas kasir yang bisa dipakai ({error}). Tidak ada yang diubah; coba lagi nanti.\n"
+            f"What the cloud answered is no identity a till can use ({error}). Nothing was changed; try again later."
+        ) from error
     stored = {name: getattr(identity, name) for name in _TEXTS + _FLAGS}
     stored["certificates"] = [b64encode(each).decode() for each in identity.certificates]
     stored["authorities"] = [b64encode(each).decode() for each in identity.authorities]
@@ -153,7 +163,7 @@ class Own:
         """Stores what changed.
 
         Raises:
-            IdentityUnusable: the folder cannot be written; the old one goes on.
+            IdentityUnusable: the folder cannot be written, or the new one would not work; the old one goes on.
         """
         identity = replace(self.identity, **changed)
         save(self.folder, identity)
@@ -226,6 +236,16 @@ def secure(
 
 _TEXTS = ("tenant_id", "tenant_name", "till_id", "till_name", "outlet_name", "link_address", "enrol_address")
 _FLAGS = ("is_plain", "is_public")
+
+
+def _check(identity: Identity) -> None:
+    """Looks at all that a stream is opened with; what is wrong raises as it is found."""
+    if identity.certificate.public_key() != identity.key.public_key():
+        raise ValueError("the certificate is for another key")
+    if not identity.authorities:
+        raise ValueError("no authority is named")
+    _pem(identity.certificates)
+    _pem(identity.authorities)
 
 
 def _pem(certificates: Sequence[bytes]) -> bytes:

@@ -103,10 +103,20 @@ HOLE: Final = Said(
     "The till's list of sales has a hole; sales are kept but cannot be uploaded. Call support.",
 )
 FORGOTTEN: Final = Said(
-    "Server GiPos meminta catatan mulai nomor {wanted}, tetapi tablet ini hanya menyimpan mulai {first}. Penjualan tersimpan"
-    " tetapi tidak bisa dikirim. Hubungi bantuan GiPos.",
-    "The cloud asks for sales from operation {wanted} on, but this till only keeps them from {first} on. Sales are kept here but"
-    " cannot be uploaded. Call support.",
+    "Server GiPos kehilangan catatan lama. Semua penjualan yang masih ada di tablet diberi nomor kirim baru dan dikirim lagi.",
+    "The GiPos cloud has lost records of long ago. All sales this till still has are numbered anew for sending and sent again.",
+)
+ODD_NUMBERS: Final = Said(
+    "Server GiPos menyebut nomor kiriman yang tidak mungkin, jadi tablet tidak mengikutinya. Penjualan tersimpan di tablet; kalau"
+    " berulang, hubungi bantuan GiPos.",
+    "The GiPos cloud names numbers of sent sales that cannot be, so the tablet does not follow it. Sales are kept on the tablet;"
+    " if it happens again, call support.",
+)
+IDENTITY_UNUSABLE: Final = Said(
+    "Identitas kasir di tablet ini rusak, jadi tablet tidak bisa menyambung ke server GiPos. Tetap bisa jualan; penjualan"
+    " tersimpan di tablet. Minta pemilik membuat kode pemasangan baru, lalu pasangkan tablet lagi.",
+    "The till's identity on this tablet is damaged, so it cannot connect to the GiPos cloud. You can keep selling; sales are kept"
+    " on the tablet. Ask the owner for a new pairing code, then pair the tablet again.",
 )
 NOT_STORED: Final = Said(
     "Server GiPos menerima penjualan tetapi tidak menyimpannya. Tablet menyambung lagi sendiri; penjualan tersimpan di tablet.",

@@ -23,6 +23,7 @@ from edge.link.session import Phase, Session
 from edge.link.status import LinkState, LinkStatus
 from edge.link.streams import Arrived, Signal, Signals, Watchdog
 from edge.link.surroundings import Around
+from edge.link.uploads import Pace
 from edge.storage import lanes, outbox
 from edge.storage.database import DAMAGE, StorageFull
 from edge.storage.folder import Storage
@@ -93,6 +94,7 @@ class LinkClient:
         around: Around | None = None,
         credentials: Credentials | None = None,
         offered: frozenset[str] = capabilities.ALL,
+        unusable: Said = words.NOTHING,
         dead_after_seconds: float = DEAD_AFTER_SECONDS,
         refused_retry_seconds: float = REFUSED_RETRY_SECONDS,
     ) -> None:
@@ -108,6 +110,7 @@ class LinkClient:
             around: the rest of the till.
             credentials: makes the channel; a plain one without.
             offered: the abilities this till tells the cloud.
+            unusable: why this till cannot link at all. `run` then only waits, and people read this.
             dead_after_seconds: without a frame for so long the stream is given up.
             refused_retry_seconds: the wait after the token was refused.
         """
@@ -130,7 +133,10 @@ class LinkClient:
         self._snapshot_lanes: set[str] = set()
         self._failures = 0
         self._window: float | None = None
-        self._status = LinkStatus(LinkState.CONNECTING if enabled else LinkState.SWITCHED_OFF, _now(), words.NOTHING)
+        self._pace = Pace()
+        self._unusable = unusable
+        state, message = self._at_first(enabled=enabled)
+        self._status = LinkStatus(state, _now(), message)
         own = {"refresh_lane": self._refresh, "resend": self._resend}
         self._executions = Executions(storage, {**self._around.abilities, **own}, self._tell)
 
@@ -153,12 +159,14 @@ class LinkClient:
             self._enabled.set()
         else:
             self._enabled.clear()
-        self._show(LinkState.CONNECTING if enabled else LinkState.SWITCHED_OFF, words.NOTHING)
+        self._show(*self._at_first(enabled=enabled))
         self._switched.set()
 
     async def run(self) -> None:
         """Connects, and connects again, until cancelled."""
         try:
+            if self._unusable != words.NOTHING:
+                await asyncio.Event().wait()
             while True:
                 async with self._credentials.channel(self._address, CHANNEL_OPTIONS) as channel:
                     await self._keep(EdgeLinkServiceStub(channel))
@@ -175,7 +183,11 @@ class LinkClient:
             began = loop.time()
             # In a task of its own: on Python 3.11.0 to 3.11.2 a task group that failed leaves its task half cancelled, and
             # the next timeout in it would end the link for ever.
-            order = await asyncio.create_task(self._converse(stub))
+            try:
+                order = await asyncio.create_task(self._converse(stub))
+            except Exception as fault:  # noqa: BLE001 (a fault in saying why a stream ended must not end the daemon: it sells)
+                _log.exception("link_fault", exc_info=fault)
+                order = Reconnect("an internal fault, see the log", message=words.FAULT)
             if loop.time() - began >= STEADY_AFTER_SECONDS:
                 self._failures = 0
             if not self._enabled.is_set():
@@ -219,16 +231,19 @@ class LinkClient:
         signals: Signals = asyncio.Queue()
         self._signals = signals
         order: Reconnect | Refuse = Reconnect("the connection was closed")
-        call: Call = stub.Link(metadata=self._metadata)
+        call: Call | None = None
         alive = Watchdog(self._dead_after)
         frames: asyncio.Queue[LinkRequest] = asyncio.Queue()
         try:
+            # Credentials that gRPC cannot read are found out here.
+            call = stub.Link(metadata=self._metadata)
             session = await new_session(
                 self._storage,
                 snapshot_lanes=self._snapshot_lanes,
                 software_version=self._software_version,
                 boot_id=self._around.boot_id,
                 offered=self._offered,
+                pace=self._pace,
             )
             self._session = session
             async with asyncio.TaskGroup() as tasks:
@@ -255,8 +270,11 @@ class LinkClient:
             _log.exception("link_fault", exc_info=_leaf(faults))
             order = Reconnect("an internal fault, see the log", message=words.FAULT)
         finally:
+            if self._session is not None:
+                self._session.close()
             self._signals = self._session = None
-            call.cancel()
+            if call is not None:
+                call.cancel()
         return order
 
     async def _drive(
@@ -304,7 +322,7 @@ class LinkClient:
                     # A cloud that was restored gets what was done in earlier lives as well: there is more in the outbox now.
                     session.recorded(await self._storage.store.read(outbox.last_op_seq))
                     self._failures = min(self._failures, 1)
-                    self._window = welcome.reconnect_window_ms / 1000 or None
+                    self._window = session.reconnect_window_ms / 1000 or None
                     self._show(LinkState.ONLINE, words.NOTHING)
                     _log.info(
                         "link_online",
@@ -353,13 +371,19 @@ class LinkClient:
     async def _upload(self, session: Session) -> None:
         while (want := session.wanted()) is not None:
             batch = await self._storage.store.read(functools.partial(outbox.batch, from_op_seq=want[0], limit=want[1]))
-            await self._carry_out(session.upload(batch), session)
+            await self._carry_out(session.upload(batch, want), session)
             if session.wanted() == want:
                 return
 
     async def _watch_switch(self) -> None:
         await self._switched.wait()
         raise StreamOver(Reconnect("switched off by the cashier"))
+
+    def _at_first(self, *, enabled: bool) -> tuple[LinkState, Said]:
+        """What people read before anything has happened."""
+        if not enabled:
+            return LinkState.SWITCHED_OFF, words.NOTHING
+        return LinkState.CONNECTING if self._unusable == words.NOTHING else LinkState.OFFLINE, self._unusable
 
     def _show(self, state: LinkState, message: Said) -> None:
         since = self._status.since if state is self._status.state else _now()

@@ -11,6 +11,7 @@ from edge.link.orders import (
     Adopt,
     AdoptPolicy,
     Apply,
+    BeginAnew,
     BeginStore,
     ClockSample,
     Complain,
@@ -22,6 +23,7 @@ from edge.link.orders import (
     Stage,
 )
 from edge.link.session import Session, Standing
+from edge.link.uploads import Pace
 from edge.storage import facts, lanes, outbox, outlets, receipt_numbers
 from edge.storage.database import DAMAGE, StorageFull
 from edge.storage.folder import Storage
@@ -63,6 +65,8 @@ async def carry_out(order: Order, session: Session, storage: Storage) -> None:
             session.renumbered(standing.last_op_seq, standing.first_op_seq)
         case BeginStore(epoch, op_watermark):
             await storage.begin_epoch(epoch, op_watermark)
+        case BeginAnew(wanted):
+            await storage.begin_anew(wanted)
         case Apply() | Stage():
             await _fill(order, session, storage)
         case Reconnect() | Refuse():
@@ -99,8 +103,11 @@ async def new_session(
     software_version: str,
     boot_id: str = "",
     offered: frozenset[str] = capabilities.ALL,
+    pace: Pace | None = None,
 ) -> Session:
     """A session that begins where the till's files stand; the lanes named are asked for anew."""
+    # A new life that was begun and not noted on both sides: else the stock counts by numbers of the life before.
+    await storage.match_lives()
 
     def look(connection: apsw.Connection) -> tuple[dict[str, lanes.Position], dict[str, lanes.Begun]]:
         return lanes.positions(connection), lanes.begun(connection)
@@ -133,7 +140,8 @@ async def new_session(
             boot_id=boot_id,
             software_version=software_version,
             capabilities=offered,
-        )
+        ),
+        pace,
     )
 
 

@@ -41,6 +41,13 @@ class BeginStore:
 
 
 @dataclass(frozen=True)
+class BeginAnew:
+    """The cloud asks for operations that are no longer kept: begin a new life of the store with what there is from here on."""
+
+    wanted: int
+
+
+@dataclass(frozen=True)
 class Apply:
     """Apply this range in one transaction with its position, then call `applied`; if it cannot be, call `failed`."""
 
@@ -112,6 +119,7 @@ Order = (
     | Acknowledge
     | Renumber
     | BeginStore
+    | BeginAnew
     | Apply
     | Stage
     | ClockSample

@@ -11,7 +11,7 @@ GREETING    error       LIVE/ENDED  ENDED   ENDED ("at the wrong moment")       
 LIVE        error       ENDED       ENDED   as their rules say                                   counted   as their rules say
 ENDED       error       nothing     nothing nothing                                              nothing   nothing
 
-"error" is a mistake of the program around it and raises.
+"error" is a mistake of the program around it and raises. `close` leads from every phase to ENDED.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from edge.link.orders import (
     Reconnect,
     Refuse,
 )
-from edge.link.uploads import Uploads
+from edge.link.uploads import Pace, Uploads
 from gipos.edge.v1.link_pb2 import (
     Changes,
     Command,
@@ -52,6 +52,13 @@ from gipos.edge.v1.link_pb2 import (
 from kernel import capabilities
 
 TILL_STATES = {"suspended": words.SUSPENDED, "retired": words.RETIRED}
+HEARTBEAT_SECONDS = 10
+"""When the cloud does not say."""
+LONGEST_HEARTBEAT_SECONDS = 60
+LIVES = 2**62
+"""Lives of the store have numbers below: no cloud takes a Hello with a higher one."""
+LONGEST_WAIT_MS = 300_000
+"""Who is asked to stay away for longer comes back then: a mistake in a number must not keep a till from its cloud for days."""
 
 
 class Phase(Enum):
@@ -98,17 +105,19 @@ class Session:
     that only goes forward.
     """
 
-    def __init__(self, standing: Standing) -> None:
+    def __init__(self, standing: Standing, pace: Pace | None = None) -> None:
         self.phase = Phase.NEW
         self.outgoing: list[LinkRequest] = []
-        self.heartbeat_seconds = 10
+        self.heartbeat_seconds = HEARTBEAT_SECONDS
+        self.reconnect_window_ms = 0
+        """Over how long the fleet spreads its return after a cut; 0 for not said."""
         self.capabilities: frozenset[str] = frozenset()
         """What both ends can do; known from Welcome on."""
         self.unknown = 0
         """Frames and fields of a newer contract that were passed over."""
         self._standing = standing
         self._lanes = Lanes(standing.positions, standing.begun, self.outgoing)
-        self._uploads = Uploads(standing.last_op_seq, standing.first_op_seq, self.outgoing)
+        self._uploads = Uploads(standing.last_op_seq, standing.first_op_seq, self.outgoing, pace)
         self._ping = (0, 0)
         """Number of the last ping and the tick at which it was sent."""
         self._cloud_ahead_ms: int | None = None
@@ -146,9 +155,9 @@ class Session:
         """Which operations to hand to `upload` now: from this number, at most so many. None when there is nothing to do."""
         return self._uploads.wanted() if self.phase is Phase.LIVE else None
 
-    def upload(self, operations: Sequence[Operation]) -> list[Order]:
-        """Sends operations read from the outbox. They are passed over when a rewind has overtaken the reading."""
-        return self._uploads.upload(operations) if self.phase is Phase.LIVE else []
+    def upload(self, operations: Sequence[Operation], asked: tuple[int, int]) -> list[Order]:
+        """Sends operations read from the outbox, or the first of them. See Uploads.upload."""
+        return self._ended(self._uploads.upload(operations, asked)) if self.phase is Phase.LIVE else []
 
     def applied(self, changes: Changes) -> None:
         """The order Apply was carried out."""
@@ -191,6 +200,11 @@ class Session:
         ping.device_time.FromDatetime(device_time)
         self.outgoing.append(LinkRequest(ping=ping))
         return self._ended(self._uploads.beat() or self._lanes.beat())
+
+    def close(self) -> None:
+        """The stream has ended, whatever ended it."""
+        self.phase = Phase.ENDED
+        self._uploads.close()
 
     # The cloud's side.
 
@@ -247,12 +261,15 @@ class Session:
                 Refuse(words.OTHER_TILL.filled(mine=mine, theirs=welcome.till.id)),
             ]
         if welcome.new_store_epoch and welcome.new_store_epoch != self._standing.store_epoch:
+            if not 0 < welcome.new_store_epoch < LIVES:
+                return [Reconnect("the cloud asks for a life whose number cannot be", message=words.ODD_NUMBERS)]
             return [
                 BeginStore(welcome.new_store_epoch, welcome.op_watermark),
                 Reconnect("another tablet has lived under this till's name", latest_ms=0, message=words.RENUMBERED),
             ]
         self.phase = Phase.LIVE
-        self.heartbeat_seconds = max(1, welcome.heartbeat_seconds or 10)
+        self.heartbeat_seconds = min(LONGEST_HEARTBEAT_SECONDS, max(1, welcome.heartbeat_seconds or HEARTBEAT_SECONDS))
+        self.reconnect_window_ms = min(LONGEST_WAIT_MS, max(0, welcome.reconnect_window_ms))
         self.capabilities = capabilities.agreed(welcome.capabilities, self._standing.capabilities)
         self._lanes.may_dispute = capabilities.NOT_APPLIED in self.capabilities
         self._lanes.confirms_parts = capabilities.PART_CREDIT in self.capabilities
@@ -260,6 +277,8 @@ class Session:
         if welcome.HasField("server_time"):
             self._cloud_ahead_ms = welcome.server_time.ToMilliseconds() - ticks_ms
         begun = self._uploads.begin(welcome.op_watermark)
+        if any(isinstance(order, Reconnect) for order in begun):
+            return begun
         complaints = [Complain(TILL_STATES[welcome.till_state])] if welcome.till_state in TILL_STATES else []
         if welcome.op_watermark > self._standing.last_op_seq:
             return [*begun, Adopt(welcome), *complaints]
@@ -278,8 +297,9 @@ class Session:
         return command.expire_time.ToMilliseconds() < ticks_ms + self._cloud_ahead_ms
 
     def _drain(self, drain: Drain) -> list[Order]:
-        latest = max(drain.reconnect_latest_ms, drain.reconnect_earliest_ms, 0)
-        reason, earliest = drain.reason or "the cloud is restarting", max(0, drain.reconnect_earliest_ms)
+        earliest = min(LONGEST_WAIT_MS, max(0, drain.reconnect_earliest_ms))
+        latest = min(LONGEST_WAIT_MS, max(drain.reconnect_latest_ms, earliest))
+        reason = drain.reason or "the cloud is restarting"
         return self._ended([Reconnect(reason, earliest_ms=earliest, latest_ms=latest, message=words.RESTARTING)])
 
     def _ended(self, orders: list[Order]) -> list[Order]:

@@ -80,8 +80,8 @@ ALL: tuple[Mutant, ...] = (
         (
             Change(
                 "edge/link/client.py",
-                "            await self._carry_out(session.upload(batch), session)\n",
-                "            await self._carry_out(session.upload(batch), session)\n"
+                "            await self._carry_out(session.upload(batch, want), session)\n",
+                "            await self._carry_out(session.upload(batch, want), session)\n"
                 "            await self._storage.store.write(\n"
                 "                lambda connection: connection.execute(\n"
                 "                    'DELETE FROM operations WHERE op_seq <= ?', (batch[-1].op_seq,)\n"

@@ -83,6 +83,10 @@ class Cloud(EdgeLinkServiceServicer):
         self.watermark = 0
         self.watermark_seq = 0
         self.received: list[int] = []
+        self.batches: list[int] = []
+        """How many operations each had."""
+        self.trailing: tuple[tuple[str, bytes], ...] = ()
+        """What a cut says beside its status."""
         self.hellos: list[Any] = []
         self.applied: list[tuple[str, int]] = []
         self.token = TOKEN
@@ -181,6 +185,7 @@ class Cloud(EdgeLinkServiceServicer):
                         cursors[lane] = len(log)
                 item = await stream.get()
                 if isinstance(item, grpc.StatusCode):
+                    context.set_trailing_metadata(self.trailing)
                     await context.abort(item, "cut by the test")
                 if isinstance(item, LinkResponse):
                     await context.write(item)
@@ -246,6 +251,7 @@ class Cloud(EdgeLinkServiceServicer):
         return None
 
     def _store(self, frame: LinkRequest) -> LinkResponse | None:
+        self.batches.append(len(frame.operations.operations))
         for operation in frame.operations.operations:
             self.received.append(operation.op_seq)
             if operation.op_seq <= self.watermark:

@@ -373,6 +373,27 @@ async def test_a_broken_store_is_kept_and_mended_and_people_are_told(
     assert aside.read_bytes() == rubbish
 
 
+async def test_a_till_whose_identity_is_damaged_sells_and_says_why_nothing_is_sent(
+    cloud: Any, start_till: Any, eventually: Eventually, tmp_path: Path
+) -> None:
+    async with start_till() as till:
+        await ready(till, eventually)
+    (tmp_path / "till" / "identity.json").write_text('{"till_id": ')
+    hellos = len(cloud.hellos)
+    async with start_till() as till:
+        assert (await till.sell(COFFEE))["sale"]["number"].endswith("-200001")
+        link = (await till.call("GET", "/status"))["link"]
+        assert (link["state"], link["waiting"]) == ("offline", 1)
+        assert "kode pemasangan" in link["message"]["id"]
+        assert "pairing code" in link["message"]["en"]
+        await till.call("PUT", "/link", {"enabled": False})
+        assert (await till.call("PUT", "/link", {"enabled": True}))["message"] == link["message"]
+    assert len(cloud.hellos) == hellos
+    (tmp_path / "till" / "identity.json").unlink()
+    async with start_till() as till:
+        await uploaded(till, eventually)
+
+
 async def test_a_file_that_breaks_while_the_till_runs_is_mended_and_the_till_goes_on(
     cloud: Any, start_till: Any, eventually: Eventually, tmp_path: Path
 ) -> None:

@@ -9,6 +9,7 @@ import socket
 import stat
 import sys
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,6 +18,10 @@ from typing import Any
 import grpc
 import pytest
 import sqlalchemy as sa
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from cloud import demo, server
 from cloud.accounts import till_credentials
@@ -28,7 +33,7 @@ from edge.enrolment import PairingFailed, Renewal
 from edge.identity import IdentityUnusable, Own
 from edge.storage import facts
 from edge.storage.folder import Storage
-from gipos.edge.v1 import link_pb2, link_pb2_grpc
+from gipos.edge.v1 import enrolment_pb2, enrolment_pb2_grpc, link_pb2, link_pb2_grpc
 from gipos.v1 import devices_pb2, devices_pb2_grpc
 from kernel import business_days
 
@@ -320,6 +325,157 @@ async def test_a_damaged_identity_is_said_and_nothing_is_guessed(shop: Shop, tmp
 
     (folder / settings.IDENTITY_NAME).unlink()
     assert identity.load(folder) is None
+
+
+class OddCloud(enrolment_pb2_grpc.EnrolmentServiceServicer):
+    """A cloud that says what no cloud of ours says, behind a certificate that the till believes."""
+
+    def __init__(self, leaf: bytes) -> None:
+        self.authorities: list[bytes] = [leaf]
+        self.answer = enrolment_pb2.RenewCertificateResponse()
+        self.asked = 0
+
+    async def Enrol(  # noqa: N802 (named by the contract)
+        self, _request: Any, context: Any
+    ) -> enrolment_pb2.EnrolResponse:
+        await context.abort(grpc.StatusCode.UNIMPLEMENTED, "Nobody is paired here.")
+        raise AssertionError
+
+    async def GetAuthorities(  # noqa: N802 (as above)
+        self, _request: Any, _context: Any
+    ) -> enrolment_pb2.GetAuthoritiesResponse:
+        answer = enrolment_pb2.GetAuthoritiesResponse(authorities=self.authorities)
+        answer.server_time.FromDatetime(business_days.now())
+        self.asked += 1
+        return answer
+
+    async def RenewCertificate(  # noqa: N802 (as above)
+        self, _request: Any, _context: Any
+    ) -> enrolment_pb2.RenewCertificateResponse:
+        return self.answer
+
+
+def a_certificate(key: ec.EllipticCurvePrivateKey) -> bytes:
+    """One that vouches for itself."""
+    name, now = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "till")]), business_days.now()
+    made = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(identity.DOOR_NAME)]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+    )
+    return made.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.DER)
+
+
+@asynccontextmanager
+async def an_odd_cloud(folder: Path) -> AsyncIterator[tuple[OddCloud, Own]]:
+    """It, and a till that was paired with it and must renew its certificate."""
+    folder.mkdir()
+    key = identity.key_of(folder)
+    leaf = a_certificate(key)
+    cloud, server = OddCloud(leaf), grpc.aio.server()
+    enrolment_pb2_grpc.add_EnrolmentServiceServicer_to_server(cloud, server)
+    encoding, form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
+    pem = x509.load_der_x509_certificate(leaf).public_bytes(encoding)
+    credentials = grpc.ssl_server_credentials([(key.private_bytes(encoding, form, serialization.NoEncryption()), pem)])
+    address = f"127.0.0.1:{server.add_secure_port('127.0.0.1:0', credentials)}"
+    texts = dict.fromkeys(("tenant_id", "tenant_name", "till_id", "till_name", "outlet_name"), "x")
+    known = identity.Identity(
+        **texts, link_address=address, enrol_address=address, is_plain=False, is_public=False, certificates=(leaf,),
+        authorities=(leaf,), policy_keys={"key": bytes(32)}, renew_at=business_days.now() - timedelta(days=1), key=key,
+    )  # fmt: skip
+    identity.save(folder, known)
+    await server.start()
+    try:
+        yield cloud, Own(folder, known)
+    finally:
+        await server.stop(None)
+
+
+def stored_identity(folder: Path) -> bytes:
+    return (folder / settings.IDENTITY_NAME).read_bytes()
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {},
+        {"certificates": [b"junk"]},
+        {"certificates": ["another's"]},
+        {"certificates": ["mine", b"junk"]},
+        {"certificates": ["mine"], "authorities": [b"junk"]},
+        {"certificates": ["mine"], "policy_keys": [{"key_id": "key", "public_key": b"short"}]},
+        {"certificates": ["mine"], "renew_time": {"seconds": 2**62}},
+        {"authorities known": [b"junk"]},
+    ],
+    ids=[
+        "nothing",
+        "junk",
+        "another's key",
+        "a junk chain",
+        "junk authorities",
+        "a junk key",
+        "no time",
+        "other junk authorities",
+    ],
+)
+async def test_an_odd_answer_changes_nothing_and_ends_nothing(tmp_path: Path, odd: dict[str, Any]) -> None:
+    async with an_odd_cloud(tmp_path / "till") as (cloud, own):
+        given = {"mine": a_certificate(own.identity.key), "another's": a_certificate(ec.generate_private_key(ec.SECP256R1()))}
+        said = {**odd, "certificates": [given.get(each, each) for each in odd.get("certificates", ())]}
+        cloud.authorities = said.pop("authorities known", cloud.authorities)
+        cloud.answer = enrolment_pb2.RenewCertificateResponse(**said)
+        before, known = stored_identity(own.folder), own.identity
+        renewal = asyncio.create_task(Renewal(own, lambda: False, retry_seconds=0.01).run())
+        try:
+            async with asyncio.timeout(10):
+                while cloud.asked < 3 and not renewal.done():
+                    await asyncio.sleep(0.01)  # bounded: the other task works
+            assert not renewal.done()
+        finally:
+            renewal.cancel()
+            await asyncio.gather(renewal, return_exceptions=True)
+        assert own.identity is known
+        assert stored_identity(own.folder) == before
+        assert identity.load(own.folder) is not None
+
+
+async def test_what_an_answer_leaves_out_stays_as_it_was(tmp_path: Path) -> None:
+    async with an_odd_cloud(tmp_path / "till") as (cloud, own):
+        known = own.identity
+        cloud.authorities = []
+        cloud.answer = enrolment_pb2.RenewCertificateResponse(certificates=[a_certificate(known.key)])
+
+        assert await enrolment.check(own)
+
+        assert own.identity.certificates == tuple(cloud.answer.certificates) != known.certificates
+        assert own.identity.authorities == known.authorities
+        assert own.identity.policy_keys == known.policy_keys
+
+
+def test_an_identity_that_is_none_is_not_stored(tmp_path: Path) -> None:
+    key = identity.key_of(tmp_path)
+    texts = dict.fromkeys(
+        ("tenant_id", "tenant_name", "till_id", "till_name", "outlet_name", "link_address", "enrol_address"), "x"
+    )
+    none = identity.Identity(
+        **texts, is_plain=True, is_public=False, certificates=(a_certificate(key),), authorities=(), policy_keys={},
+        renew_at=business_days.now(), key=key,
+    )  # fmt: skip
+    with pytest.raises(IdentityUnusable, match="no authority is named") as refusal:
+        identity.save(tmp_path, none)
+    assert len(str(refusal.value).splitlines()) == 2
+    assert not (tmp_path / settings.IDENTITY_NAME).exists()
+
+
+@pytest.mark.parametrize("authorities", [[], ["anVuaw=="]])
+async def test_an_identity_without_an_authority_that_can_be_read_is_damaged(tmp_path: Path, authorities: list[str]) -> None:
+    async with an_odd_cloud(tmp_path / "till") as (_, own):
+        path = own.folder / settings.IDENTITY_NAME
+        path.write_text(json.dumps({**json.loads(path.read_text()), "authorities": authorities}))
+        with pytest.raises(IdentityUnusable, match="rusak"):
+            identity.load(own.folder)
 
 
 @pytest.mark.parametrize("text", ["https://example.com/?code=1", "gipos-pair:?v=1&code=ABCD", ""])

@@ -110,7 +110,7 @@ class World:
             chosen = [
                 Operation(op_seq=number, op_id=self.made[number - 1]) for number in range(want[0], want[0] + min(want[1], 3))
             ]
-            self.till.upload(chosen)
+            self.till.upload(chosen, want)
         self.up.extend(frame.SerializeToString() for frame in self.till.outgoing)
         self.till.outgoing.clear()
 

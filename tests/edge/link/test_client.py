@@ -55,6 +55,15 @@ async def sell(storage: Storage, product_id: str = "prd_1") -> Sale:
     return sale
 
 
+async def sell_many(storage: Storage, count: int) -> None:
+    def append(connection: Any) -> None:
+        for _ in range(count):
+            sale = Sale(id=new_id("sal"))
+            outbox.append(connection, Operation(op_id=sale.id, sale_recorded=sale), {}, 0)
+
+    await storage.store.write(append)
+
+
 def is_online(link: LinkClient) -> bool:
     return link.status.state is LinkState.ONLINE
 
@@ -122,11 +131,29 @@ async def test_a_sale_made_while_online_is_sent_when_the_bell_rings(
 async def test_more_sales_than_two_batches_hold_all_arrive(
     cloud: Any, storage: Storage, open_link: Any, eventually: Eventually
 ) -> None:
-    for _ in range(450):
-        await sell(storage)
-    async with open_link():
+    await sell_many(storage, 450)
+    async with open_link() as link:
         await eventually(lambda: _none_waiting(storage))
-    assert sorted(cloud.sales) == list(range(1, 451))
+        assert sorted(cloud.sales) == list(range(1, 451))
+        assert cloud.batches == [10, 10, 20, 40, 80, 160, 130]
+        # The next stream goes on with what this one has learned of the line.
+        cloud.cut()
+        await sell_many(storage, 300)
+        link.wake()
+        await eventually(lambda: _none_waiting(storage))
+        assert cloud.batches[7:] == [200, 100]
+        cloud.acknowledges = False
+        await sell_many(storage, 150)
+        link.wake()
+        await eventually(lambda: cloud.batches[9:] == [150])
+        # Whatever cut this one: its batch may have been too long for the line.
+        cloud.cut()
+        await eventually(lambda: _none_waiting(storage))
+        cloud.acknowledges = True
+        await sell_many(storage, 150)
+        link.wake()
+        await eventually(lambda: _none_waiting(storage))
+        assert cloud.batches[10:] == [100, 50]
 
 
 async def test_after_a_cut_only_what_was_not_stored_is_sent_again(
@@ -176,6 +203,24 @@ async def test_a_cloud_restored_from_a_backup_gets_the_acknowledged_sales_again(
         await eventually(lambda: _none_waiting(storage))
 
 
+async def test_a_cloud_restored_from_a_backup_of_long_ago_gets_what_is_kept_in_a_new_life(
+    cloud: Any, storage: Storage, open_link: Any, eventually: Eventually
+) -> None:
+    made = [(await sell(storage)).id for _ in range(5)]
+    async with open_link() as link:
+        await eventually(lambda: _none_waiting(storage))
+        await storage.store.write(lambda connection: connection.execute("DELETE FROM operations WHERE op_seq < 4"))
+        cloud.watermark = 0
+        cloud.sales.clear()
+        cloud.cut()
+        await eventually(lambda: len(cloud.hellos) == 3 and is_online(link))
+        last = await sell(storage)
+        link.wake()
+        await eventually(lambda: _none_waiting(storage))
+    assert [cloud.sales[number].id for number in sorted(cloud.sales)] == [*made[3:], last.id]
+    assert cloud.hellos[1].store_epoch < cloud.hellos[2].store_epoch
+
+
 async def test_a_store_restored_from_a_backup_gives_no_number_twice(
     cloud: Any, storage: Storage, open_link: Any, eventually: Eventually
 ) -> None:
@@ -220,6 +265,91 @@ def test_every_end_of_a_stream_has_words_for_the_cashier(
     trailing = [("grpc-status-details-bin", said.SerializeToString())] if reason else []
     error = grpc.aio.AioRpcError(code, grpc.aio.Metadata(), grpc.aio.Metadata(*trailing), "no")
     assert meanings.of(error).message == expected
+
+
+def junk_details() -> list[bytes]:
+    """What somebody in between may put in the place of a status: no status at all, and one whose detail is none."""
+    said = status_pb2.Status(code=grpc.StatusCode.UNAVAILABLE.value[0], message="cut by the test")
+    said.details.add(type_url="type.googleapis.com/google.rpc.ErrorInfo", value=b"\xff\xff\xff")
+    return [b"\xff\xff\xff", said.SerializeToString()]
+
+
+@pytest.mark.parametrize("details", junk_details(), ids=["junk status", "junk detail"])
+async def test_an_end_that_nobody_can_read_is_an_end_like_any_other(
+    cloud: Any, storage: Storage, open_link: Any, eventually: Eventually, details: bytes
+) -> None:
+    cloud.trailing = (("grpc-status-details-bin", details),)
+    async with open_link() as link:
+        for streams in (1, 2, 3):
+            await eventually(lambda streams=streams: len(cloud.hellos) == streams and is_online(link))
+            await eventually(cloud.connected.is_set)
+            cloud.cut()
+            await eventually(lambda: not is_online(link))
+        assert link.status.message == words.UNREACHABLE
+
+
+async def test_a_fault_in_saying_why_a_stream_ended_ends_nothing_else(
+    cloud: Any, storage: Storage, open_link: Any, eventually: Eventually, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(error: grpc.aio.AioRpcError) -> None:
+        raise KeyError(error.code())
+
+    async with open_link() as link:
+        await eventually(lambda: caught_up(cloud, storage))
+        with monkeypatch.context() as patch:
+            patch.setattr(meanings, "of", fail)
+            cloud.cut()
+            await eventually(lambda: link.status.message == words.FAULT)
+        await eventually(lambda: len(cloud.hellos) == 2 and is_online(link))
+
+
+async def test_credentials_that_no_stream_can_be_opened_with_are_tried_again(
+    cloud: Any, storage: Storage, open_link: Any, eventually: Eventually
+) -> None:
+    class Spoiled:
+        """As a till's own identity whose authorities cannot be read, until it is renewed."""
+
+        spoiled = True
+
+        def channel(self, address: str, options: Any) -> Any:
+            channel: Any = grpc.aio.insecure_channel(address, options=options)
+            opens = channel.stream_stream
+
+            def stream_stream(*about: Any, **how: Any) -> Any:
+                call = opens(*about, **how)
+
+                def begin(**given: Any) -> Any:
+                    if self.spoiled:
+                        raise ValueError("no certificate")
+                    return call(**given)
+
+                return begin
+
+            channel.stream_stream = stream_stream
+            return channel
+
+    credentials = Spoiled()
+    async with open_link(credentials=credentials) as link:
+        await eventually(lambda: link.status.message == words.FAULT)
+        credentials.spoiled = False
+        await eventually(lambda: is_online(link))
+
+
+async def test_a_till_that_cannot_link_says_why_and_asks_nobody(
+    cloud: Any, storage: Storage, open_link: Any, eventually: Eventually
+) -> None:
+    async with open_link(unusable=words.IDENTITY_UNUSABLE) as link:
+        for enabled, state, message in (
+            (True, LinkState.OFFLINE, words.IDENTITY_UNUSABLE),
+            (False, LinkState.SWITCHED_OFF, words.NOTHING),
+            (True, LinkState.OFFLINE, words.IDENTITY_UNUSABLE),
+        ):
+            link.switch(enabled=enabled)
+            link.wake()
+            assert (link.status.state, link.status.message) == (state, message)
+        async with open_link() as working:
+            await eventually(lambda: is_online(working))
+    assert len(cloud.hellos) == 1
 
 
 @pytest.mark.parametrize("said", [each for each in vars(words).values() if isinstance(each, words.Said)])

@@ -72,7 +72,7 @@ class World:
         """What the client does after each signal: upload what is wanted, put frames on the wire."""
         while (want := self.session.wanted()) is not None:
             batch = await self.storage.store.read(lambda connection: outbox.batch(connection, want[0], want[1]))
-            await self.obey(self.session.upload(batch))
+            await self.obey(self.session.upload(batch, want))
         self.up.extend(self.session.outgoing)
         self.session.outgoing.clear()
 

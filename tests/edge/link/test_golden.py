@@ -102,6 +102,9 @@ def test_todays_till_understands_every_clouds_frames(version: str) -> None:
         if direction == "up":
             if frame.HasField("ping"):
                 session.beat(frame.ping.device_time.ToDatetime(), 1)
+            if frame.HasField("operations"):
+                sold = frame.operations.operations
+                session.upload(sold, (sold[0].op_seq, len(sold)))
             continue
         orders = session.receive(frame, 2)
         heard.append(kinds(orders))

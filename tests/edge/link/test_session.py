@@ -12,6 +12,7 @@ from edge.link.lanes import Begun, LaneState, Place
 from edge.link.orders import (
     Acknowledge,
     Apply,
+    BeginAnew,
     BeginStore,
     ClockSample,
     Complain,
@@ -22,8 +23,8 @@ from edge.link.orders import (
     Renumber,
     Stage,
 )
-from edge.link.session import Phase, Session, Standing
-from edge.link.uploads import BATCH_OPERATIONS, PATIENCE_BEATS, REWINDS
+from edge.link.session import LONGEST_HEARTBEAT_SECONDS, LONGEST_WAIT_MS, Phase, Session, Standing
+from edge.link.uploads import BATCH_BYTES, BATCH_OPERATIONS, PATIENCE_BEATS, REWINDS, Pace
 from gipos.edge.v1.link_pb2 import (
     Change,
     Changes,
@@ -57,7 +58,9 @@ def a_welcome(watermark: int = 0, till: str = TILL, agreed: Iterable[str] = ()) 
 
 
 def a_session(*, last: int = 0, first: int = 1, positions: dict[str, Place] | None = None, till: str = TILL) -> Session:
-    return Session(Standing(store_epoch=7, till_id=till, positions=positions or {}, last_op_seq=last, first_op_seq=first))
+    """A session on a line that is known to be fast."""
+    standing = Standing(store_epoch=7, till_id=till, positions=positions or {}, last_op_seq=last, first_op_seq=first)
+    return Session(standing, Pace(BATCH_OPERATIONS, BATCH_BYTES))
 
 
 def a_live_session(
@@ -111,7 +114,7 @@ def kinds(orders: Iterable[Order]) -> list[str]:
 def upload_everything(session: Session) -> list[int]:
     """Hands over what the session wants until it wants no more; the numbers that were sent."""
     while (want := session.wanted()) is not None:
-        session.upload(operations(*want))
+        assert session.upload(operations(*want), want) == []
     return [operation.op_seq for frame in sent(session) for operation in frame.operations.operations]
 
 
@@ -198,16 +201,18 @@ def test_a_cloud_that_only_rewinds_ends_in_a_reconnect() -> None:
 
 
 def test_an_upload_that_a_rewind_has_overtaken_is_passed_over() -> None:
-    session = a_live_session(last=5)
+    session = a_live_session(last=5, watermark=2)
+    asked = session.wanted()
+    assert asked == (3, 3)
     session.receive(stored(expected=1))
-    assert session.upload(operations(3, 2)) == []
+    assert session.upload(operations(*asked), asked) == []
     assert sent(session) == []
     assert session.wanted() == (1, 5)
 
 
 def test_a_hole_in_the_outbox_is_never_sent() -> None:
     session = a_live_session(last=5)
-    (order,) = session.upload([Operation(op_seq=1), Operation(op_seq=3)])
+    (order,) = session.upload([Operation(op_seq=1), Operation(op_seq=3)], (1, 5))
     assert isinstance(order, Complain)
     assert sent(session) == []
     assert session.wanted() is None
@@ -232,13 +237,23 @@ def test_a_store_that_falls_behind_in_the_middle_acknowledges_nothing() -> None:
     assert session.wanted() == (8, 5)
 
 
-def test_operations_that_are_no_longer_kept_block_the_upload_with_a_clear_message() -> None:
+def test_a_cloud_that_wants_what_is_no_longer_kept_meets_a_new_life() -> None:
     session = a_session(last=500, first=100)
     session.open()
-    orders = session.receive(a_welcome(20))
-    assert kinds(orders) == ["Adopt", "Complain"]
-    assert session.wanted() is None
-    assert kinds(session.receive(a_range(0, 3))) == ["Reconnect"], "the rest of the link goes on"
+    anew, back = session.receive(a_welcome(20))
+    assert anew == BeginAnew(21)
+    assert isinstance(back, Reconnect)
+    assert (back.latest_ms, back.message) == (0, words.FORGOTTEN)
+    assert session.phase is Phase.ENDED
+
+
+def test_what_turns_out_not_to_be_kept_when_it_is_read_ends_the_stream_in_the_same_way() -> None:
+    session = a_live_session(last=500, watermark=500)
+    session.receive(stored(20, expected=21))
+    asked = session.wanted()
+    assert asked == (21, BATCH_OPERATIONS)
+    assert kinds(session.upload(operations(100, BATCH_OPERATIONS), asked)) == ["BeginAnew", "Reconnect"]
+    assert session.phase is Phase.ENDED
 
 
 def test_a_till_with_nothing_kept_and_nothing_missing_does_not_complain() -> None:
@@ -469,6 +484,17 @@ def test_a_till_whose_name_another_tablet_used_begins_a_new_life_and_takes_nothi
     assert session.phase is Phase.ENDED
 
 
+@pytest.mark.parametrize("epoch", [-1, 2**62, 2**63 - 1])
+def test_a_life_whose_number_cannot_be_is_not_begun(epoch: int) -> None:
+    session = a_session(last=5)
+    session.open()
+    welcome = a_welcome(3)
+    welcome.welcome.new_store_epoch = epoch
+    (order,) = session.receive(welcome)
+    assert isinstance(order, Reconnect)
+    assert order.message == words.ODD_NUMBERS
+
+
 def test_a_suspended_till_keeps_its_sales_and_a_retired_one_sends_them() -> None:
     for state, wanted in (("suspended", None), ("retired", (1, 5)), ("active", (1, 5)), ("", (1, 5))):
         session = a_session(last=5)
@@ -611,7 +637,8 @@ def events() -> dict[str, Callable[[Session], list[Order] | None]]:
         "open": Session.open,
         "beat": partial(Session.beat, device_time=NOW),
         "recorded": partial(Session.recorded, last_op_seq=9),
-        "upload": partial(Session.upload, operations=operations(1, 2)),
+        "upload": partial(Session.upload, operations=operations(1, 2), asked=(1, 2)),
+        "close": Session.close,
         "applied": partial(Session.applied, changes=changes),
         "staged": partial(Session.staged, part=part),
         "failed": partial(Session.failed, what=changes),
@@ -631,7 +658,7 @@ LIVE = {
     "reached over a hole": ["not_applied"], "welcome": ENDS, "stored": [], "stored of another life": ["Renumber"],
     "progress": [], "command": ["Execute"], "policy": ["AdoptPolicy"], "drain": ENDS, "unknown": [], "open": ERROR,
     "beat": ["ping"], "upload": ["operations"], "applied": ["applied"], "staged": ["applied"], "failed": ["not_applied"],
-    "executed": ["command_result"], "refresh": ["not_applied"], "resend": [], **SILENT,
+    "executed": ["command_result"], "refresh": ["not_applied"], "resend": [], "close": [], **SILENT,
 }  # fmt: skip
 """What each event leads to in a live session: orders (by class) or frames (by field); or the end, or an error of the program."""
 OUTSIDE: dict[str, list[str]] = {name: [] for name in events() if name not in every_frame()}
@@ -673,7 +700,7 @@ def test_everything_that_can_happen_is_defined_in_every_phase(phase: Phase, name
     happened = kinds(orders) + [frame.WhichOneof("frame") or "" for frame in sent(session)]
     assert happened == expected
     went_on = {("open", Phase.NEW): Phase.GREETING, ("welcome", Phase.GREETING): Phase.LIVE}
-    assert session.phase is went_on.get((name, phase), phase)
+    assert session.phase is (Phase.ENDED if name == "close" else went_on.get((name, phase), phase))
 
 
 def test_no_event_and_no_phase_is_missing_in_the_table() -> None:
@@ -683,6 +710,56 @@ def test_no_event_and_no_phase_is_missing_in_the_table() -> None:
     assert set(TABLE) == set(LaneState)
     fields = LinkResponse.DESCRIPTOR.oneofs_by_name["frame"].fields
     assert {field.name for field in fields} <= {frame.WhichOneof("frame") for frame in every_frame().values()}
+
+
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [(0, 10), (-5, 1), (1, 1), (60, 60), (86_400, LONGEST_HEARTBEAT_SECONDS), (2**31 - 1, LONGEST_HEARTBEAT_SECONDS)],
+)
+def test_a_heartbeat_is_between_a_second_and_a_minute_whatever_the_cloud_says(said: int, kept: int) -> None:
+    session = a_session()
+    session.open()
+    welcome = a_welcome()
+    welcome.welcome.heartbeat_seconds = said
+    session.receive(welcome)
+    assert session.heartbeat_seconds == kept
+
+
+@pytest.mark.parametrize(
+    ("earliest", "latest", "expected"),
+    [
+        (0, 2**31 - 1, (0, LONGEST_WAIT_MS)),
+        (2**31 - 1, 2**31 - 1, (LONGEST_WAIT_MS, LONGEST_WAIT_MS)),
+        (2**31 - 1, 0, (LONGEST_WAIT_MS, LONGEST_WAIT_MS)),
+        (-(2**31), -(2**31), (0, 0)),
+        (20_000, 10_000, (20_000, 20_000)),
+    ],
+)
+def test_no_drain_keeps_a_till_away_for_longer_than_five_minutes(earliest: int, latest: int, expected: tuple[int, int]) -> None:
+    session = a_live_session()
+    (order,) = session.receive(LinkResponse(drain=Drain(reconnect_earliest_ms=earliest, reconnect_latest_ms=latest)))
+    assert isinstance(order, Reconnect)
+    assert (order.earliest_ms, order.latest_ms) == expected
+
+
+@pytest.mark.parametrize(("said", "kept"), [(2**31 - 1, LONGEST_WAIT_MS), (-1, 0), (2000, 2000)])
+def test_the_window_of_a_fleet_is_bounded_in_the_same_way(said: int, kept: int) -> None:
+    session = a_session()
+    session.open()
+    welcome = a_welcome()
+    welcome.welcome.reconnect_window_ms = said
+    session.receive(welcome)
+    assert session.reconnect_window_ms == kept
+
+
+@pytest.mark.parametrize("watermark", [5 + 1_000_001, 2**62, -1])
+def test_a_welcome_with_a_number_that_cannot_be_changes_nothing(watermark: int) -> None:
+    session = a_session(last=5)
+    session.open()
+    (order,) = session.receive(a_welcome(watermark))
+    assert isinstance(order, Reconnect)
+    assert order.message == words.ODD_NUMBERS
+    assert session.phase is Phase.ENDED
 
 
 def test_a_second_welcome_is_not_believed() -> None:
