@@ -162,7 +162,12 @@ class Authentication:
 
     async def _hold(self, call: Call) -> tuple[Known, asyncio.TimerHandle | None]:
         credential = _credential(call)
-        known = self._known.get(credential) or await self._identify(call, credential, None)
+        while (known := self._known.get(credential)) is None:
+            # Not what a look-up answers: one that a change has overtaken is not remembered, for it may have read what was before,
+            # and whoever was held by that would never be told.
+            await self._identify(call, credential, None)
+        if call.caller is not None and known.caller != call.caller:
+            raise _changed(call.caller)  # between the door and here: it was let in as somebody else
         left = known.ends_at - time.monotonic()
         timer = asyncio.get_running_loop().call_later(left, self._end, call) if math.isfinite(left) else None
         for subject in known.subjects:
@@ -185,14 +190,14 @@ class Authentication:
             self._telling.add(task)
             task.add_done_callback(self._telling.discard)
             return
-        call.refusal = Unauthenticated("The key was changed or has ended while the stream was open. Open it again.")
+        call.refusal = _changed(call.caller)
         if call.caller is not None:
             self._wakeups.touch(call.caller.tenant_id, {})
 
     async def _end_link(self, call: Call) -> None:
         """Ends the stream of a till with what it would hear if it came back: its cashier is to know why."""
         assert call.caller is not None, "only links of known tills are held"
-        refusal: GiposError = TillChanged("The till's state or certificate was changed. Connect again.")
+        refusal = _changed(call.caller)
         try:
             async with asyncio.timeout(TELLING_SECONDS):
                 await self._identify(call, _credential(call), None)
@@ -337,6 +342,13 @@ class Held:
     async def __aexit__(self, *_: object) -> None:
         assert self._known is not None
         self._authentication._let_go(self._call, self._known, self._timer)  # noqa: SLF001 (as above)
+
+
+def _changed(caller: Caller | None) -> GiposError:
+    """What ends a stream whose caller is not what it was."""
+    if caller is not None and caller.till_id:
+        return TillChanged("The till's state or certificate was changed. Connect again.")
+    return Unauthenticated("The key was changed or has ended while the stream was open. Open it again.")
 
 
 def _check_origin(call: Call, known: Known, origin: str) -> None:

@@ -16,6 +16,8 @@ from kernel.event_types import EVENT_TYPES, is_pattern, selected
 
 SMALLEST_STEP = 200
 _KIND = "events"
+_EPOCH = "@"
+"""Behind the name of a lane in a cursor: its epoch. Among the places, where the release before passes it over."""
 
 
 @dataclass(frozen=True)
@@ -51,11 +53,12 @@ async def checked(connection: AsyncConnection, tenant_id: str, types: Sequence[s
 
 
 class Position:
-    """A place in every lane of a merchant."""
+    """A place in every lane of a merchant, and the epoch of each that was read: of another one a place says nothing."""
 
-    def __init__(self, tenant_id: str, places: dict[str, int]) -> None:
+    def __init__(self, tenant_id: str, places: dict[str, int], epochs: dict[str, int] | None = None) -> None:
         self._tenant_id = tenant_id
         self.places = places
+        self.epochs = epochs or {}
 
     @classmethod
     def read(cls, tenant_id: str, cursor: str) -> Position:
@@ -74,7 +77,10 @@ class Position:
             and isinstance(value[1], dict)
             and all(isinstance(seq, int) for seq in value[1].values())
         ):
-            return cls(tenant_id, {str(lane): int(seq) for lane, seq in value[1].items()})
+            numbers = {str(name): int(number) for name, number in value[1].items()}
+            places = {lane: seq for lane, seq in numbers.items() if not lane.endswith(_EPOCH)}
+            epochs = {name.removesuffix(_EPOCH): epoch for name, epoch in numbers.items() if name.endswith(_EPOCH)}
+            return cls(tenant_id, places, epochs)
         message = "cursor is not one that this merchant was given. Use next_cursor as it came, or leave it out to start again."
         raise CursorInvalid(message, [Violation("cursor", "CURSOR_INVALID", message)])
 
@@ -82,11 +88,12 @@ class Position:
     async def end(cls, connection: AsyncConnection, tenant_id: str) -> Position:
         """The position after everything there is."""
         heads = await log.heads(connection, tenant_id)
-        return cls(tenant_id, {lane: head.last_seq for lane, head in heads.items()})
+        epochs = {lane: head.epoch for lane, head in heads.items()}
+        return cls(tenant_id, {lane: head.last_seq for lane, head in heads.items()}, epochs)
 
     def cursor(self) -> str:
         """The text that `read` reads."""
-        return paging.pack(_KIND, [self._tenant_id, self.places])
+        return paging.pack(_KIND, [self._tenant_id, self.places | {lane + _EPOCH: epoch for lane, epoch in self.epochs.items()}])
 
 
 async def read(
@@ -95,7 +102,7 @@ async def read(
     """The next events after the position, which moves along (over unwanted ones too); and whether there may be more.
 
     Raises:
-        CursorExpired: the position lies before the oldest event that is kept.
+        CursorExpired: the position lies before the oldest event that is kept, or in a log that a restore has undone.
     """
     heads = await log.heads(connection, tenant_id)
     lanes: list[list[log.LoggedEvent]] = []
@@ -104,7 +111,15 @@ async def read(
         after = position.places.get(lane, head.floor_seq - 1)
         if after < head.floor_seq - 1:
             raise CursorExpired("The cursor is older than the events that are kept. Leave it out to start with the oldest one.")
+        # Numbers that were lost are given out again: whoever went on behind them would miss the events that have them now. How
+        # much of what a reader has had is in the new log as well nobody can say for sure, so it begins again.
+        if after > head.last_seq or position.epochs.get(lane, head.epoch) != head.epoch:
+            raise CursorExpired(
+                "The log was restored from a backup, and what follows the cursor now is not what followed it then. Leave it out"
+                " to start with the oldest event. Some of what you have read before may be gone."
+            )
         position.places.setdefault(lane, after)
+        position.epochs[lane] = head.epoch
         if head.last_seq > after:
             step = max(limit, SMALLEST_STEP)  # a small page with a rare filter must not crawl through the log
             events = await log.read(connection, tenant_id, lane, after, step + 1)

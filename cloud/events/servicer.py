@@ -64,7 +64,7 @@ class EventServicer(events_pb2_grpc.EventServiceServicer):
                     # Each event carries the cursor right after it, so that a reader that is cut off loses and repeats nothing.
                     for event in events:
                         places[event.lane] = event.seq
-                        cursor = feed.Position(tenant_id, places).cursor()
+                        cursor = feed.Position(tenant_id, places, position.epochs).cursor()
                         yield events_pb2.WatchEventsResponse(event=to_proto(tenant_id, event), cursor=cursor)
                 await wake.wait()
                 calls.call().go_on()

@@ -7,9 +7,9 @@ transaction, where it takes a global lock at commit), and a poll of the heads on
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 from uuid import uuid4
 
 import orjson
@@ -24,6 +24,8 @@ DEBOUNCE_SECONDS = 0.005
 PAUSE_SECONDS = 0.02
 """Between two NOTIFYs of a process: under load a commit comes every few milliseconds, and nobody elsewhere reads that often."""
 POLL_SECONDS = 1.0
+ANSWER_SECONDS = 10.0
+"""For the answer to a poll or a NOTIFY; then their connection counts as lost."""
 MOST_PAYLOAD = 7_000
 """Bytes of texts in a payload; PostgreSQL takes less than 8,000 of it all."""
 LANES_IN_TEXT = 50
@@ -110,7 +112,12 @@ class Wakeups:
         self.recent = Recent()
         """The last events committed here, of the merchants somebody here waits for."""
         self.life = 0
-        """Rises when the connection to the database is made or lost: it may be another one, and what was remembered is void."""
+        """Rises when the connection to the database is made or lost, or its heads have gone back: it may be another one, and what
+        was remembered is void."""
+        self._lost: dict[tuple[str, str], Known] = {}
+        """Of lanes that the last poll found lower than they were known to be: what was known of them by its end."""
+        self._closed: asyncio.Event | None = None
+        """Of the connection that listens: is set when it is lost, or to be given up."""
 
     def committed(self, tx: Committed) -> Callable[[], None] | None:
         """Called right after a commit: remembers its events for those who wait for the very next one, wakes them, others soon.
@@ -233,29 +240,41 @@ class Wakeups:
             touched, self._touched = self._touched, {}
             for payload in _payloads(self._name, touched):
                 try:
-                    await self._database.notices.fetch(_NOTIFY, CHANNEL, payload)
+                    await self._asked(_NOTIFY, CHANNEL, payload)
                 except Exception as error:  # noqa: BLE001 (the driver has errors of many families; none may end this task)
                     logger.warning("wakeup_not_sent", error=repr(error))  # the others' poll finds it within a second
             await asyncio.sleep(PAUSE_SECONDS)
+
+    async def _asked(self, statement: str, *arguments: object) -> Sequence[Any]:
+        # A connection that died without a word, as with the machine behind it, is given up: nothing else would ever end the wait.
+        async with asyncio.timeout(ANSWER_SECONDS):
+            return await self._database.notices.fetch(statement, *arguments)
 
     async def _listen(self) -> None:
         while True:
             try:
                 async with self._database.listening(CHANNEL, self._heard) as closed:
                     self._begin_anew()
-                    for tenant_id in list(self._waiting):
-                        self._wake(tenant_id)  # whatever was said while nobody listened
+                    self._closed = closed
+                    # One statement for all: each reader that does not find its lane's head here would ask for it by itself.
+                    await self._look()
+                    self._wake_all()  # whatever was said while nobody listened
                     await closed.wait()
                     self._begin_anew()
             except Exception as error:  # noqa: BLE001 (as above)
                 logger.warning("wakeups_not_heard", error=repr(error))
             await asyncio.sleep(POLL_SECONDS)  # the poll covers the pause
 
+    def _wake_all(self) -> None:
+        for tenant_id in list(self._waiting):
+            self._wake(tenant_id)
+
     def _begin_anew(self) -> None:
         """The database may not be the one it was, or things were said while nobody listened."""
         self.life += 1
         self.recent.clear()
         self._heads.clear()
+        self._lost.clear()
 
     def _heard(self, _connection: object, _pid: int, _channel: str, payload: object) -> None:
         name, *told = orjson.loads(str(payload))
@@ -273,19 +292,50 @@ class Wakeups:
     async def _poll(self) -> None:
         while True:
             await asyncio.sleep(POLL_SECONDS)
-            if not self._waiting:
-                continue
             try:
-                rows = await self._database.notices.fetch(_HEADS, list(self._waiting))
+                await self._look()
             except Exception as error:  # noqa: BLE001 (as above)
                 logger.warning("heads_not_polled", error=repr(error))
-                continue
-            for tenant_id, lane, epoch, last_seq in rows:
-                if tenant_id in self._waiting and self.may_have_more(tenant_id, lane, last_seq, epoch):
-                    before = self.known(tenant_id, lane)
-                    self.learn(tenant_id, lane, epoch, last_seq)
-                    if self.known(tenant_id, lane) != before:  # else it was read before what is known was committed
-                        self._wake(tenant_id, (lane,))
+
+    async def _look(self) -> None:
+        """Reads the heads of everybody somebody here waits for."""
+        if not self._waiting:
+            return
+        life = self.life
+        rows = await self._asked(_HEADS, list(self._waiting))
+        if life != self.life:
+            return  # the connection was lost or made meanwhile: these may be the heads of what was there before
+        if self._has_gone_back(rows):
+            logger.error("heads_gone_back")
+            self._begin_anew()
+            self._wake_all()
+            # Nobody has said that the connection which listens was lost with the database that was there before.
+            if self._closed is not None:
+                self._closed.set()
+        self._take_over(rows)
+
+    def _has_gone_back(self, rows: Sequence[Sequence[Any]]) -> bool:
+        """Whether a lane ends before a place that was known to be committed when these heads were asked for.
+
+        That one poll finds less proves nothing: what is known may have come while it was under way. So what was known at its end
+        is kept, and the next poll, which began later, must find at least that. Lanes without an epoch say nothing.
+        """
+        before, self._lost = self._lost, {}
+        for tenant_id, lane, epoch, last_seq in rows:
+            known = self.known(tenant_id, lane)
+            if known is not None and (epoch, last_seq) < known and known[0]:
+                if (epoch, last_seq) < before.get((tenant_id, lane), (0, 0)):
+                    return True
+                self._lost[tenant_id, lane] = known
+        return False
+
+    def _take_over(self, rows: Sequence[Sequence[Any]]) -> None:
+        for tenant_id, lane, epoch, last_seq in rows:
+            if tenant_id in self._waiting and self.may_have_more(tenant_id, lane, last_seq, epoch):
+                before = self.known(tenant_id, lane)
+                self.learn(tenant_id, lane, epoch, last_seq)
+                if self.known(tenant_id, lane) != before:  # else it was read before what is known was committed
+                    self._wake(tenant_id, (lane,))
 
 
 class Waiting:

@@ -34,6 +34,9 @@ class Link(Protocol):
     def has_mail(self) -> None:
         """There may be a command or a policy that nobody rang for."""
 
+    def ask_back(self) -> None:
+        """Asks the till to say hello again: the cloud was restored beneath it."""
+
 
 @dataclass(frozen=True)
 class Process:

@@ -87,14 +87,9 @@ class EdgeLinkServicer(link_pb2_grpc.EdgeLinkServiceServicer):
         rounds = Rounds(process.database, process.wakeups, process.streams)
         while True:
             await asyncio.sleep(EVERY_SECONDS)
-            if not await rounds.go():
-                continue
-            window = process.admission.window_ms(len(process.streams))
-            for stream in list(process.streams):
-                stream.session.drain(
-                    0, window, "The cloud was restored from a backup. Say hello again: what is missing is asked for."
-                )
-                stream.wake.set()
+            if await rounds.go():
+                for stream in list(process.streams):
+                    stream.ask_back()
 
     async def _tick(self) -> None:
         while True:

@@ -8,27 +8,30 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
+from functools import partial
+from typing import Any
 
 import structlog
 from google.protobuf.message import DecodeError
 
 from cloud.platform import checks, log
 from cloud.platform.calls import Call, Caller
-from cloud.platform.wakeups import Waiting
-from cloud.sync import hellos, restores, uploads
-from cloud.sync.lanes import Begin, Lane, LaneState, More, Piece, Want
+from cloud.platform.wakeups import Known, Waiting
+from cloud.sync import endings, greetings, hellos, letters, restores, uploads, wire
+from cloud.sync.lanes import Begin, Lane, More, Piece, Want
+from cloud.sync.patience import Patience, patiently
 from cloud.sync.pipelines import Pipeline
 from cloud.sync.processes import Link, Process
 from cloud.sync.ranges import Frame, Own, Place, Watermark
-from cloud.sync.sessions import MAX_BATCH, Disputed, Ending, Heard, Open, Opened, Order, Phase, Session, Settle, Store
+from cloud.sync.sessions import Disputed, Heard, Open, Order, Phase, Session, Settle, Store
 from cloud.sync.snapshots import Snapshot
-from cloud.tills import commands, policies
+from cloud.tills import commands
 from cloud.tills.presences import Presence
-from gipos.edge.v1.link_pb2 import Hello, LanePosition, LinkRequest, LinkResponse, Operation, ResetReason, Stored, Welcome
-from kernel import business_days, capabilities
-from kernel.errors import Busy, Invalid, Violation
+from gipos.edge.v1.link_pb2 import Hello, LinkRequest, Operation, ResetReason, Stored
+from kernel import capabilities
+from kernel.errors import Busy, Invalid, Unreachable, Violation
 
 _LONGEST_ID = 100
 _GARBLED = "The bytes of a frame are no LinkRequest. Build the client from link.proto, and look for what alters bytes on the way."
@@ -47,6 +50,7 @@ class Stream:
         "_failure",
         "_mail",
         "_own",
+        "_patience",
         "_policy",
         "_presence",
         "_process",
@@ -76,8 +80,10 @@ class Stream:
         self._snapshots: dict[str, tuple[AbstractAsyncContextManager[Snapshot], Snapshot]] | None = None
         self._failure: Exception | None = None
         self._room: asyncio.Event | None = None
-        self._mail: object = None
-        """What was known of the till's mail when it was last looked at."""
+        self._mail: tuple[Known | None, ...] | None = None
+        """What was known of the till's mail when it was last looked at; None when it has to be looked at."""
+        self._patience: Patience | None = None
+        """While the database is away."""
         self._policy = b""
         self._boxes = boxes
 
@@ -139,8 +145,17 @@ class Stream:
         """What is stored of the till then, if that is known exactly."""
         assert self._upload is not None, "a session that is live was opened"
         self._process.count(self.who.tenant_id, len(operations))
-        outcome = await self._process.intake.store(self.who, self._upload, operations)
+        standing = self.standing  # before: what was told by now is committed when the batch is looked at
+        # Stored or not, the same batch may come again; the till need not bring it over another stream.
+        storing = partial(self._process.intake.store, self.who, self._upload, operations)
+        outcome = await patiently(self._process.wakeups, storing)
         watermark, expected = outcome.op_watermark, outcome.expected_op_seq
+        if standing is not None and 0 < expected <= standing[2]:
+            # The till would fill the gap, and nobody else would hear that the cloud has forgotten something.
+            logger.error("till_ahead_of_cloud", till_id=self.who.till_id, told=standing[2], expected=expected)
+            await restores.lost_history(self._process.database, self.who.tenant_id, self.session.epochs)
+            self.ask_back()
+            return None
         self.session.stored(Stored(op_watermark=watermark, quarantined=outcome.quarantined, expected_op_seq=expected))
         self.wake.set()
         return Watermark(watermark, outcome.log_seq) if outcome.log_seq else None
@@ -162,65 +177,23 @@ class Stream:
 
     async def _greet(self, hello: Hello) -> None:
         process, who, session = self._process, self.who, self.session
-        mail_known = self._known_of_mail()
+        self._mail = self._known_of_mail()  # before: what rings from here on is looked at
         found = await hellos.said(process.database, who, hello)
-        upload = self._upload = found.session
+        self._upload = found.session
         self._own.store_epoch = hello.store_epoch
         if found.mark is not None:
             self._own.learn(found.mark, self._own.uploads)
-        heads, outlet = found.heads, found.outlet
-        for lane, head in heads.items():
-            known = process.wakeups.known(who.tenant_id, lane)
-            if known is not None and known[0] not in {0, head.epoch}:
-                # The lane has begun anew. Once it is learned the poll finds nothing new: the others must be woken here.
-                process.wakeups.touch(who.tenant_id, {lane: head.last_seq}, {lane: head.epoch})
-            process.wakeups.learn(who.tenant_id, lane, head.epoch, head.last_seq)
-        state = who.till_state or "active"
-        welcome = Welcome(
-            op_watermark=upload.op_watermark,
-            reconnect_window_ms=process.admission.window_ms(len(process.streams)),
-            tenant_id=who.tenant_id,
-            outlet=outlet,
-            till=next(till for till in outlet.tills if till.id == who.till_id),
-            last_sale_number=upload.last_sale_number,
-            new_store_epoch=upload.new_store_epoch,
-            till_state=state,
-            heads=[
-                LanePosition(lane=name, epoch=heads[name].epoch, seq=heads[name].last_seq)
-                for name in (log.TENANT_LANE, who.outlet_id)
-            ],
-        )
-        welcome.server_time.FromDatetime(business_days.now())
-        served = [] if state == "retired" else [await self._lane(name, heads[name], hello) for name in self._lane_names()]
-        opened = Opened(welcome, served, takes_operations=state != "suspended", is_closed=upload.is_closed)
-        session.opened(opened, hello.capabilities, process.now())
+        session.opened(await greetings.opened(process, who, hello, found), hello.capabilities, process.now())
         if found.policy is not None:
             self._policy = found.policy.rules
             session.policy(found.policy)
-        if not found.has_mail:
-            self._mail = mail_known
+        if found.has_mail:
+            self._mail = None
         self._presence = process.presences.connected(
             who, software_version=hello.software_version, waiting_operations=hello.waiting_operations
         )
         if session.unknown:
             logger.info("newer_contract", till_id=who.till_id, unknown=session.unknown)
-
-    def _lane_names(self) -> tuple[str, str]:
-        return log.TENANT_LANE, self.who.outlet_id
-
-    async def _lane(self, name: str, head: log.Head, hello: Hello) -> Lane:
-        given = next((Place(place.lane, place.epoch, place.seq) for place in hello.positions if place.lane == name), None)
-        reason = await self._process.snapshots.reason(self.who.tenant_id, head, given)
-        if reason is None and given is not None:
-            return Lane(name, LaneState.FOLLOWING, given.epoch, given.seq, given.seq)
-        if reason == ResetReason.RESET_REASON_AHEAD:
-            logger.error("till_ahead_of_cloud", till_id=self.who.till_id, lane=name)
-            await restores.lost_history(self._process.database, self.who.tenant_id, {name: head.epoch})
-        begun = next((one for one in hello.begun if one.lane == name), None)
-        lane = Lane(name, LaneState.OWED, reason=reason or ResetReason.RESET_REASON_NEW)
-        if begun is not None and given is None and capabilities.RESUMED_SNAPSHOTS in hello.capabilities:
-            lane.begun, lane.index = begun.snapshot_id, begun.next_index
-        return lane
 
     # Down.
 
@@ -247,7 +220,7 @@ class Stream:
                     frames = deque(self.session.outgoing)
                     self.session.outgoing.clear()
                     while frames:
-                        yield _serialised(frames.popleft())
+                        yield wire.serialised(frames.popleft())
                     del frames
                     if self._room is not None:
                         self._room.set()
@@ -268,32 +241,39 @@ class Stream:
                 wake.clear()
                 self._call.go_on()
                 session.touch()
-                if session.phase is Phase.LIVE and self._known_of_mail() != self._mail:
-                    await self._look_at_mail()
+                if session.phase is Phase.LIVE and self._has_mail() and not self._is_put_off():
+                    await self._tried(self._look_at_mail())
             if session.outgoing:
                 return True
             if self._failure is not None:
                 raise self._failure
             if session.phase is Phase.ENDED:
-                self._end()
+                if (error := endings.error_of(session.ending)) is not None:
+                    raise error
                 return False
-            while not session.outgoing and (want := session.wanted(self._may_follow)) is not None:
-                await self._fetch(want)
+            while not session.outgoing and not self._is_put_off() and (want := session.wanted(self._may_follow)) is not None:
+                await self._tried(self._fetch(want))
             if not session.outgoing:
                 await wake.wait()
 
-    def _end(self) -> None:
-        match self.session.ending:
-            case Ending.DONE:
-                return
-            case Ending.SLOW:
-                raise Busy("The till leaves what it gets unconfirmed for too long, or cannot use it. It may come back at once.")
-            case Ending.NO_HELLO:
-                raise Invalid([Violation("hello", "REQUIRED", "The first frame of a link must be Hello.")])
-            case Ending.TOO_MANY:
-                raise Invalid([Violation("operations", "TOO_MANY", f"A batch has at most {MAX_BATCH} operations.")])
-            case Ending.TWICE:
-                raise Invalid([Violation("hello", "REPEATED", "Hello is said once per link.")])
+    async def _tried(self, reading: Coroutine[Any, Any, None]) -> None:
+        """Reads something, or puts it off: a database that is away for a moment ends no stream."""
+        try:
+            await reading
+        except (Busy, Unreachable) as error:
+            if self._patience is None:
+                self._patience = Patience(self._process.wakeups, self.wake)
+            self._patience.put_off(error)
+        else:
+            self._forget_patience()
+
+    def _is_put_off(self) -> bool:
+        return self._patience is not None and self._patience.is_waiting
+
+    def _forget_patience(self) -> None:
+        if self._patience is not None:
+            self._patience.forget()
+            self._patience = None
 
     async def _fetch(self, want: Want) -> None:
         own = self._own if want.lane == self.who.outlet_id else None
@@ -324,6 +304,8 @@ class Stream:
         if answer is None:
             return
         if not isinstance(answer, Frame):
+            if answer.reason in {ResetReason.RESET_REASON_AHEAD, ResetReason.RESET_REASON_EPOCH}:
+                await self._look_at_history(place, answer.head)
             self.session.owe(want, answer.reason)
             return
         sent = self.session.frame(
@@ -332,6 +314,24 @@ class Stream:
         if sent and own is not None:
             own.told = max(own.told, answer.op_watermark)
 
+    async def _look_at_history(self, place: Place, head: log.Head) -> None:
+        """The lane does not go on from where the till stands. Of a lane that has begun anew the till hears by a hello.
+
+        Only there it meets the new epoch, and sends what the cloud may have lost of its earlier lives. Besides, whatever a stream
+        was told it was told within one epoch: what it proves later on is not taken for a second loss.
+        """
+        if restores.is_beyond(place, head):
+            head = await greetings.noticed(self._process, self.who, place, head)
+        if head.epoch != place.epoch:
+            self.ask_back()
+
+    def ask_back(self) -> None:
+        """Asks the till to say hello again: the cloud was restored beneath it."""
+        process = self._process
+        window = process.admission.window_ms(len(process.streams))
+        self.session.drain(0, window, "The cloud was restored from a backup. Say hello again: what is missing is asked for.")
+        self.wake.set()
+
     async def _begin(self, want: Begin) -> None:
         tenant_id, process = self.who.tenant_id, self._process
         await self._close(want.lane)
@@ -339,6 +339,10 @@ class Stream:
             head = (await log.heads(connection, tenant_id))[want.lane]
         holding = process.snapshots.open(tenant_id, want.lane, head, begun=want.begun)
         snapshot = await holding.__aenter__()
+        if snapshot.place.epoch != self.session.epochs.get(want.lane):
+            await holding.__aexit__(None, None, None)
+            self.ask_back()  # see _look_at_history
+            return
         if self._snapshots is None:
             self._snapshots = {}
         self._snapshots[want.lane] = (holding, snapshot)
@@ -356,24 +360,28 @@ class Stream:
 
     async def _look_at_mail(self) -> None:
         """What waits for the till beside the log."""
-        process, who, session = self._process, self.who, self.session
-        told = self._known_of_mail()
-        async with process.database.reading(who.tenant_id) as connection:
-            policy = await policies.current(connection, who.tenant_id, who.till_id)
-            waiting = await commands.waiting(connection, who.tenant_id, who.till_id)
-        if policy is not None and policy.rules != self._policy:
-            self._policy = policy.rules
-            session.policy(policy)
-        if waiting:
-            able = capabilities.COMMANDS in session.capabilities
-            for command in await commands.sent(process.database, who, waiting, able=able):
-                session.command(command)
-        self._mail = told  # only now: what failed is looked at again
+        self._mail = self._known_of_mail()  # before: what rings while it is being looked at is looked at again
+        try:
+            self._policy = await letters.hand_over(self._process, self.who, self.session, self._policy)
+        except BaseException:
+            self._mail = None
+            raise
 
-    def _known_of_mail(self) -> tuple[object, ...]:
-        wakeups, tenant_id = self._process.wakeups, self.who.tenant_id
+    def _known_of_mail(self) -> tuple[Known | None, ...]:
+        known, tenant_id = self._process.wakeups.known, self.who.tenant_id
         mine, ours = self._boxes
-        return wakeups.life, wakeups.known(tenant_id, mine), wakeups.known(tenant_id, ours)
+        return known(tenant_id, mine), known(tenant_id, ours)
+
+    def _has_mail(self) -> bool:
+        """Whether somebody rang since the mail was looked at.
+
+        Not whether that was forgotten since, as all of it is when the connection to the database is lost or made: thousands of
+        streams would look in the same moment. What nobody could ring for meanwhile is found for all of them at once (rounds.py).
+        """
+        if self._mail is None:
+            return True
+        now = self._known_of_mail()
+        return now != self._mail and any(rung is not None and rung != was for rung, was in zip(now, self._mail, strict=True))
 
     @property
     def standing(self) -> tuple[int, int, int] | None:
@@ -391,17 +399,9 @@ class Stream:
     async def close(self) -> None:
         """Gives back what the stream held."""
         self._uploads.cancel()
+        self._forget_patience()
         if self._presence is not None:
             self._presence.left()
         for lane in list(self._snapshots or ()):
             with suppress(Exception):
                 await self._close(lane)
-
-
-def _serialised(frame: LinkResponse | bytes) -> bytes:
-    if type(frame) is bytes:
-        return frame
-    assert type(frame) is LinkResponse
-    if frame.HasField("progress"):
-        frame.progress.server_time.FromNanoseconds(time.time_ns())
-    return frame.SerializeToString()

@@ -6,6 +6,7 @@ Only this file writes tags by hand; tests hold every function against the genera
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 
 from gipos.edge.v1.link_pb2 import Change, Changes, LinkResponse, SnapshotPart
@@ -93,3 +94,13 @@ def packed_frame(head: SnapshotPart, packed: bytes) -> bytes:
     own = head.SerializeToString()
     tag = _PACKED + varint(len(packed))
     return b"".join((_PART, varint(len(own) + len(tag) + len(packed)), own, tag, packed))
+
+
+def serialised(frame: LinkResponse | bytes) -> bytes:
+    """A frame as it goes out; a Progress gets its time here, as late as can be."""
+    if type(frame) is bytes:
+        return frame
+    assert type(frame) is LinkResponse
+    if frame.HasField("progress"):
+        frame.progress.server_time.FromNanoseconds(time.time_ns())
+    return frame.SerializeToString()

@@ -100,12 +100,15 @@ async def put(tx: Transaction, outlet_id: str, draft: OfflinePolicy, pins: Seque
         "override_minutes": draft.override_minutes if draft.HasField("override_minutes") else OVERRIDE_MINUTES,
         "updated_at": tx.now,
     }
+    # By the clock, too: a cloud that was restored must not give a version out again that it does not remember. Tills keep what
+    # they have rather than take what is no newer.
+    by_clock = int(tx.now.timestamp() * 1000)
     statement = insert(offline_policies).values(
-        **values, tenant_id=tx.tenant_id, outlet_id=outlet_id, version=FIRST_VERSION + 1, supervisor_pins=pins
+        **values, tenant_id=tx.tenant_id, outlet_id=outlet_id, version=by_clock, supervisor_pins=pins
     )
     if pins:
         values["supervisor_pins"] = pins
-    values["version"] = offline_policies.c.version + 1
+    values["version"] = sa.func.greatest(offline_policies.c.version + 1, by_clock)
     await tx.run(statement.on_conflict_do_update(index_elements=["tenant_id", "outlet_id"], set_=values))
     trail.about(outlet_id)
     return _shown(outlet_id, await _row(tx.connection, tx.tenant_id, outlet_id))

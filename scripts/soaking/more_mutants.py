@@ -68,8 +68,8 @@ MORE: tuple[Mutant, ...] = (
         (
             Change(
                 "cloud/sync/restores.py",
-                "epoch = {_NEXT} WHERE tenant_id = :tenant_id RETURNING",
-                "epoch = {_NEXT} WHERE tenant_id = :tenant_id AND lane = 'tenant' RETURNING",
+                "CAST(:least AS bigint)) WHERE tenant_id = :tenant_id\n",
+                "CAST(:least AS bigint)) WHERE tenant_id = :tenant_id AND lane = 'tenant'\n",
             ),
         ),
         ("restore-unseen", "restore"),

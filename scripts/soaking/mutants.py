@@ -19,9 +19,8 @@ ALL: tuple[Mutant, ...] = (
         (
             Change(
                 "cloud/sync/streams.py",
-                "        outcome = await self._process.intake.store(self.who, self._upload, operations)\n",
-                "        storing = self._process.intake.store(self.who, self._upload, operations)\n"
-                "        asyncio.get_running_loop().create_task(storing)\n"
+                "        outcome = await patiently(self._process.wakeups, storing)\n",
+                "        asyncio.get_running_loop().create_task(storing())\n"
                 "        outcome = uploads.Outcome(max(operation.op_seq for operation in operations))\n",
             ),
         ),
@@ -203,7 +202,10 @@ ALL: tuple[Mutant, ...] = (
     Mutant(
         "epoch-kept",
         "a restored cloud goes on in the same epoch, as if its log were still the one the tablets have copied",
-        (Change("cloud/sync/restores.py", "    await tx.run(_RAISE, tenant_id=tx.tenant_id)\n", ""),),
+        (
+            Change("cloud/sync/restores.py", "    await tx.run(_RAISE, tenant_id=tx.tenant_id, least=0)\n", ""),
+            Change("cloud/sync/restores.py", "        if lost:\n", "        if lost and not lost:\n"),
+        ),
         ("restore-unseen",),
     ),
     Mutant(
@@ -258,8 +260,8 @@ ALL: tuple[Mutant, ...] = (
             ),
             Change(
                 "cloud/platform/wakeups.py",
-                "            if not self._waiting:\n                continue\n",
-                "            if not self._waiting or _is_deaf():\n                continue\n",
+                "        if not self._waiting:\n            return\n",
+                "        if not self._waiting or _is_deaf():\n            return\n",
             ),
         ),
         ("pause-tablet", "kill-tablet", "cut"),

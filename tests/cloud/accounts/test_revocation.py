@@ -199,3 +199,27 @@ async def test_memory_is_bounded(database: Database, monkeypatch: Any) -> None:
         await door(arrived(each))
     assert list(door._known) == more[-2:]
     assert len(door._by_subject) == 2
+
+
+async def test_a_stream_is_never_held_by_a_look_up_that_a_change_has_overtaken(database: Database, monkeypatch: Any) -> None:
+    """Nobody would tell it: the change was announced before the stream was among those that are told."""
+    key, key_id = await a_key(database)
+    door = Authentication(database, Wakeups(database))
+    found, changing = door._found, [None, key_id]
+
+    async def overtaken(*given: Any) -> Any:
+        known = await found(*given)
+        if changing:
+            if (changed := changing.pop(0)) is not None:
+                await revoke(database, changed)
+            door.changes.announce(changed or "key_of_somebody_else")
+        return known
+
+    monkeypatch.setattr(door, "_found", overtaken)
+    stream = arrived(key)
+    stream.caller = await door(stream)
+    assert not door._known, "what was found is good for this call only"
+    with pytest.raises(Unauthenticated):
+        async with door.hold(stream):
+            raise AssertionError("the key has ended")
+    assert not door._streams

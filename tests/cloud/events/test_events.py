@@ -9,7 +9,9 @@ from typing import Any
 import grpc
 import pytest
 
+from cloud.events import feed
 from cloud.platform import log
+from cloud.sync import restores
 from gipos.v1.catalog_pb2 import Product
 from gipos.v1.events_pb2 import ListEventsRequest, WatchEventsRequest
 from kernel.event_types import PRODUCT_CREATED
@@ -74,6 +76,54 @@ async def test_a_cursor_misses_and_repeats_nothing(shop: Any) -> None:
     await shop.product("Baru")
     (event,) = (await shop.events.ListEvents(ListEventsRequest(cursor=cursor), metadata=shop.auth)).events
     assert event.type == "product.created"
+
+
+async def test_a_cursor_of_a_log_that_a_restore_has_undone_is_told_so(shop: Any, sql: Any) -> None:
+    for name in "abc":
+        await shop.product(name)
+
+    async def read(cursor: str) -> Any:
+        return await shop.events.ListEvents(ListEventsRequest(cursor=cursor), metadata=shop.auth)
+
+    async def refused(cursor: str) -> bool:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await read(cursor)
+        return caught.value.code() is grpc.StatusCode.OUT_OF_RANGE and "restored" in (caught.value.details() or "")
+
+    cursor = (await read("")).next_cursor
+    older = feed.Position(shop.tenant_id, {"tenant": 3}).cursor()  # as the release before gave them
+    assert not (await read(older)).events
+    await sql("DELETE FROM events WHERE seq > 1")
+    await sql("UPDATE log_heads SET last_seq = 1 WHERE lane = 'tenant'")
+    assert await refused(cursor)
+    assert await refused(older)
+    await restores.raise_all(shop.database)
+    for name in "de":
+        await shop.product(name)
+    assert await refused(cursor), "the number is reached again, by another event"
+    anew = await read("")
+    assert [event.sequence for event in anew.events] == [1, 2, 3]
+    await shop.product("f")
+    assert len((await read(anew.next_cursor)).events) == 1
+
+
+async def test_a_watcher_is_told_of_a_restore(shop: Any) -> None:
+    call = shop.events.WatchEvents(WatchEventsRequest(), metadata=shop.auth)
+    reading = asyncio.create_task(call.read())
+    while not reading.done():
+        await shop.product()
+        await asyncio.sleep(0.05)
+    assert (await reading).cursor
+    await restores.raise_all(shop.database)
+
+    async def read_on() -> None:
+        async with asyncio.timeout(10):
+            while await call.read() is not grpc.aio.EOF:
+                pass
+
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await read_on()
+    assert caught.value.code() is grpc.StatusCode.OUT_OF_RANGE
 
 
 async def test_a_filter_does_not_leave_pages_empty(shop: Any) -> None:

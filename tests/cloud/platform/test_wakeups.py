@@ -143,6 +143,47 @@ async def test_a_listener_whose_connection_is_cut_hears_again(database_url: Any)
 
 
 @pytest.mark.usefixtures("tenant")
+async def test_heads_that_went_back_are_noticed_although_no_connection_was_lost(database_url: Any, sql: Any) -> None:
+    """As when the database is put back from a backup and the connection that listens dies without a word."""
+    async with process(database_url) as (writer, wakeups):
+        with wakeups.waiting(TENANT) as wake:
+            while not wakeups.life:
+                await asyncio.sleep(0.01)
+            await publish(writer, 3)
+            assert wakeups.known(TENANT, log.TENANT_LANE) == (1, 3)
+            life = wakeups.life
+            await sql("UPDATE log_heads SET last_seq = 1")
+            wake.clear()
+            await heard(wake)
+            assert wakeups.life > life
+            async with asyncio.timeout(10):
+                while wakeups.known(TENANT, log.TENANT_LANE) != (1, 1):
+                    await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize(
+    ("polls", "is_noticed"),
+    [
+        ([((1, 5), (1, 4)), ((1, 5), (1, 4))], True),
+        ([((1, 5), (1, 4)), ((1, 9), (1, 5))], False),  # each was asked before what was told last was committed
+        ([((1, 5), (1, 4)), ((1, 5), (1, 5)), ((1, 6), (1, 5))], False),
+        ([((1, 5), (1, 4)), ((1, 9), (1, 8)), ((1, 12), (1, 9))], False),
+        ([((1, 5), (1, 4)), ((1, 9), (1, 8)), ((1, 12), (1, 7))], True),
+        ([((2, 3), (1, 9)), ((2, 3), (1, 9))], True),  # the copy is from before the lane began anew
+        ([((1, 9), (2, 3)), ((2, 3), (2, 3))], False),
+        ([((0, 9), (1, 3)), ((0, 9), (1, 3))], False),
+    ],
+)
+async def test_a_poll_that_was_overtaken_by_a_notice_is_no_lost_history(database: Any, polls: Any, is_noticed: bool) -> None:
+    wakeups, found = Wakeups(database), False
+    with wakeups.waiting(TENANT):
+        for known, read in polls:
+            wakeups._heads[TENANT] = {"out_1": known}
+            found = wakeups._has_gone_back([(TENANT, "out_1", *read)])
+    assert found == is_noticed
+
+
+@pytest.mark.usefixtures("tenant")
 async def test_a_rollback_leaves_no_number_and_no_wakeup(database_url: Any, database: Any) -> None:
     woken: list[dict[str, int]] = []
     database.react(before_commit=(), after_commit=(lambda tx: woken.append(tx.heads),))

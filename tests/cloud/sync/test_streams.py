@@ -5,14 +5,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from types import SimpleNamespace
 from typing import Any
 
+import asyncpg
 import grpc
 import pytest
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
+from structlog.testing import capture_logs
 
-from cloud.sync import lanes
+from cloud.platform import wakeups
+from cloud.platform.calls import NOBODY
+from cloud.sync import lanes, letters, rounds, servicer
 from cloud.sync.admission import Admission
 from cloud.tills import mail
 from gipos.edge.v1.link_pb2 import (
@@ -52,8 +57,8 @@ class Till:
 
 
 @asynccontextmanager
-async def connected(shop: Any, **hello: Any) -> AsyncIterator[Till]:
-    call = shop.link.Link(metadata=shop.till_auth(0))
+async def connected(shop: Any, index: int = 0, **hello: Any) -> AsyncIterator[Till]:
+    call = shop.link.Link(metadata=shop.till_auth(index))
     till = Till(call)
     hello = {"store_epoch": 1, "capabilities": sorted(ALL), **hello}
     await till.send(hello=Hello(**hello))
@@ -287,14 +292,145 @@ async def test_a_command_that_nobody_rang_for_comes_within_the_next_round(shop: 
         assert OfflineRules.FromString((await till.next("policy")).rules).longest_hours == 7
 
 
-async def test_tills_of_a_cloud_that_was_restored_beneath_them_say_hello_again(shop: Any, sql: Any) -> None:
-    deafen = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LISTEN%'"
+async def test_mail_that_comes_while_it_is_looked_at_is_looked_at_again(shop: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def no_round(_: Any) -> None:
+        """What was told to a stream once is not told again by a round."""
+
+    monkeypatch.setattr(mail, "ring", lambda *_: None)
+    monkeypatch.setattr(rounds.Rounds, "mail", no_round)
+    request = SendCommandRequest(device_id=shop.tills[0]["id"], kind="open_drawer")
+    sent = [await devices(shop).SendCommand(request, metadata=shop.auth)]
+    look = letters.hand_over
+
+    async def looked(process: Any, *given: Any) -> bytes:
+        rules = await look(process, *given)
+        if len(sent) == 1:
+            sent.append(await devices(shop).SendCommand(request, metadata=shop.auth))
+            for stream in process.streams:
+                stream.has_mail()
+        return rules
+
+    monkeypatch.setattr(letters, "hand_over", looked)
+    async with connected(shop) as till:
+        assert (await till.next("command")).command_id == sent[0].id
+        while (await till.next("command")).command_id != sent[1].id:
+            pass
+
+
+async def deafened(database_url: str) -> None:
+    """Ends the connections that listen for wake-ups, as the owner of the database: the cloud's roles see no query texts."""
+    admin = await asyncpg.connect(database_url)
+    listening = "FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LISTEN%'"
+    try:
+        assert await admin.fetch(f"SELECT pg_terminate_backend(pid) {listening}")
+        async with asyncio.timeout(10):
+            while not await admin.fetchval(f"SELECT count(*) {listening}"):
+                await asyncio.sleep(0.01)
+    finally:
+        await admin.close()
+
+
+@pytest.fixture
+def epochs(sql: Any) -> Any:
+    """The epochs of all lanes, lowest first; they are alike but for a millisecond."""
+
+    async def read() -> list[int]:
+        return [epoch for (epoch,) in await sql("SELECT epoch FROM log_heads ORDER BY epoch")]
+
+    return read
+
+
+async def test_tills_of_a_cloud_that_was_restored_beneath_them_say_hello_again(
+    shop: Any, sql: Any, epochs: Any, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wakeups, "POLL_SECONDS", 0.1)
+    monkeypatch.setattr(servicer, "EVERY_SECONDS", 0.1)
+    with capture_logs() as logs:
+        async with connected(shop) as till, connected(shop, 1) as other:
+            for each in (till, other):
+                await each.next("policy")
+            await deafened(database_url)
+            await shop.product()
+            for each in (till, other):
+                await each.next("changes")  # the connection was lost, and nothing else: the stream goes on
+            assert max(await epochs()) == 1
+            await sql("UPDATE till_links SET session = 0")
+            await deafened(database_url)
+            for each in (till, other):
+                assert "restored" in (await each.next("drain")).reason
+                assert await each.call.read() is grpc.aio.EOF
+        raised = await epochs()
+        assert min(raised) > 1, "whoever has copied what was lost copies anew, however far the lanes have grown by then"
+        async with connected(shop, positions=up_to_date(shop, 1)) as till:
+            heads = (await till.next("welcome")).heads
+            assert {place.epoch for place in heads} <= set(raised)
+            assert (await till.next("reset")).reason == ResetReason.RESET_REASON_EPOCH
+            await deafened(database_url)
+            await shop.product()
+            await till.next("changes")
+        assert await epochs() == raised
+    assert [entry["event"] for entry in logs].count("log_lost_history") == 1
+
+
+async def test_a_round_goes_over_streams_that_have_not_said_hello_yet(database: Any) -> None:
+    bells = wakeups.Wakeups(database)
+    silent = SimpleNamespace(standing=None, who=NOBODY)
+    going = rounds.Rounds(database, bells, [silent])
+    bells.life += 1
+    assert not await going.was_restored()
+
+
+async def test_a_log_that_ends_before_what_online_tills_were_told_begins_anew_once_and_for_all(
+    shop: Any, sql: Any, epochs: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wakeups, "POLL_SECONDS", 0.1)
+    for name in "abc":
+        await shop.product(name)
+    positions = up_to_date(shop, 3)
+    with capture_logs() as logs:
+        async with connected(shop, positions=positions) as till, connected(shop, 1, positions=positions[:1]) as other:
+            for each in (till, other):
+                await each.next("policy")
+            # A backup is put back in which two products are missing; no connection is lost, no sale, and no session.
+            await sql("DELETE FROM events WHERE lane = 'tenant' AND seq > 1")
+            await sql("UPDATE log_heads SET last_seq = 1 WHERE lane = 'tenant'")
+            for each in (till, other):
+                assert "restored" in (await each.next("drain")).reason
+    assert [entry["event"] for entry in logs].count("log_lost_history") == 1
+    assert min(await epochs()) > 1
+    for name in "de":
+        await shop.product(name)
+    async with connected(shop, 2, positions=positions[:1], capabilities=[]) as late:
+        assert (await late.next("reset")).reason == ResetReason.RESET_REASON_EPOCH
+        while (part := await late.next("snapshot")).lane != "tenant":
+            pass
+        names = {change.product.name for change in part.changes}
+        assert names == set("abcde"), "its place is reached again, by other changes than those it has seen"
+
+
+async def test_a_batch_after_a_gap_that_cannot_be_proves_a_restore(shop: Any, sql: Any, epochs: Any) -> None:
+    operations = [{"op_seq": number, "op_id": f"sal_{number}"} for number in range(1, 6)]
     async with connected(shop) as till:
         await till.next("policy")
-        await sql(deafen)
-        await till.send(ping=Ping(number=1))
-        await till.next("progress")  # the connection was lost, and nothing else: the stream goes on
-        await sql("UPDATE till_links SET session = 0")
-        await sql(deafen)
+        await till.send(operations={"operations": operations[:2]})
+        assert (await till.next("stored")).op_watermark == 2
+        await till.send(operations={"operations": operations[4:]})
+        assert (await till.next("stored")).expected_op_seq == 3
+        assert max(await epochs()) == 1, "the till has left something out"
+        await sql("UPDATE till_stores SET op_watermark = 1")
+        await till.send(operations={"operations": operations[2:3]})
         assert "restored" in (await till.next("drain")).reason
-        assert await till.call.read() is grpc.aio.EOF
+    assert min(await epochs()) > 1
+
+
+async def test_a_place_of_an_epoch_that_the_cloud_has_forgotten_proves_a_restore_and_one_of_the_future_nothing(
+    shop: Any, epochs: Any
+) -> None:
+    async def said(number: int) -> set[int]:
+        async with connected(shop, positions=[LanePosition(lane="tenant", epoch=number, seq=0)]) as till:
+            return {place.epoch for place in (await till.next("welcome")).heads}
+
+    assert await said(1) == await said(2**60) == {1}
+    raised = await said(2)
+    assert min(raised) > 2
+    assert await said(2) == raised <= set(await epochs())

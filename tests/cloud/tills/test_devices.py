@@ -136,20 +136,34 @@ async def test_an_outlet_has_the_usual_policy_until_another_is_set(doors: Any) -
     )
     again = await put(doors, longest_hours=24)
 
-    assert (made.version, made.supervisor_pin_count, list(made.supervisor_pins), made.override_minutes) == (2, 1, [], 0)
-    assert (again.version, again.supervisor_pin_count, again.override_minutes) == (3, 1, 60)  # PINs stay unless others are given
+    assert (made.supervisor_pin_count, list(made.supervisor_pins), made.override_minutes) == (1, [], 0)
+    assert (again.supervisor_pin_count, again.override_minutes) == (1, 60)  # PINs stay unless others are given
+    assert again.version > made.version > usual.version
+
+
+async def test_a_restored_cloud_gives_no_version_of_a_policy_out_again(doors: Any, sql: Any) -> None:
+    """A till that has met the version that was lost would keep it, and take the new one for old."""
+    met = [(await put(doors, most_sales=number)).version for number in (1, 2)]
+    await sql("UPDATE offline_policies SET version = :version", version=met[0])
+    assert (await put(doors, most_sales=3)).version > met[1]
+    await sql("DELETE FROM offline_policies")
+    assert (await put(doors, most_sales=4)).version > met[1]
+    await sql("UPDATE offline_policies SET version = version + 1000000")
+    ahead = (await put(doors, most_sales=5)).version
+    assert (await put(doors, most_sales=6)).version == ahead + 1, "it rises whatever the clock does"
 
 
 async def test_the_policy_of_a_till_is_signed_with_a_key_it_was_given_when_it_was_paired(doors: Any) -> None:
     tablet = await doors.paired()
-    await put(doors, longest_hours=24, supervisor_pins=["482915"])
+    made = await put(doors, longest_hours=24, supervisor_pins=["482915"])
 
     policy = await signed(doors, tablet.till_id)
 
     keys = {each.key_id: each.public_key for each in tablet.enrolled.policy_keys}
     Ed25519PublicKey.from_public_bytes(keys[policy.key_id]).verify(policy.signature, b"gipos offline policy\0" + policy.rules)
     rules = link_pb2.OfflineRules.FromString(policy.rules)
-    assert (rules.till_id, rules.tenant_id, rules.longest_hours, rules.version) == (tablet.till_id, doors.tenant_id, 24, 2)
+    assert (rules.till_id, rules.tenant_id, rules.longest_hours) == (tablet.till_id, doors.tenant_id, 24)
+    assert rules.version == made.version
     _, kind, parameters, salt, expected = rules.supervisor_pins[0].split("$")
     raw = [b64decode(text + "=" * (-len(text) % 4)) for text in (salt, expected)]
     assert (kind, parameters) == ("scrypt", "ln=14,r=8,p=1")
@@ -159,13 +173,13 @@ async def test_the_policy_of_a_till_is_signed_with_a_key_it_was_given_when_it_wa
 async def test_the_same_policy_is_the_same_bytes_and_another_one_is_not(doors: Any) -> None:
     who = doors.made["tills"][0]["id"]
     first, again = await signed(doors, who), await signed(doors, who)
-    await put(doors, most_sales=5)
+    made = await put(doors, most_sales=5)
 
     assert first == again
     assert await signed(doors, who) != first
     async with doors.database.reading(doors.tenant_id) as connection:
         assert await policies.current(connection, doors.tenant_id, "dev_x") is None
-        assert await policies.version(connection, doors.tenant_id, doors.outlet_id) == 2
+        assert await policies.version(connection, doors.tenant_id, doors.outlet_id) == made.version
 
 
 @pytest.mark.parametrize(
