@@ -36,6 +36,9 @@ DASHBOARD = "dashboard"
 """The kind of callers with a pass (see dashboard_tickets)."""
 _PREFIXES = (LIVE_PREFIX, TEST_PREFIX, DEVICE_PREFIX, TOKEN_PREFIX, PASS_PREFIX)
 
+_NO_SCOPES: frozenset[str] = frozenset()
+"""Of tills; one object for all of them."""
+
 Credential = str | bytes
 """What a caller shows: a key or token as it was sent, or the SHA-256 of a certificate. Nobody can send the latter instead of
 proving it: what is sent is text."""
@@ -170,7 +173,7 @@ def _till(row: _TillRow) -> Known:
         )
     ends_at = row.ends_at
     caller = Caller(
-        *(row.tenant_id, row.id, row.mode, frozenset[str]()),
+        *(row.tenant_id, row.id, row.mode, _NO_SCOPES),
         till_id=row.id,
         outlet_id=row.outlet_id,
         kind="till",
