@@ -28,6 +28,8 @@ BEHIND = 0.5
 """How often the copy sells less than the tablet: a cloud that heard of the copy alone then knows less than the tablet does."""
 PACE, SLOW_PACE = 0.25, 0.8
 """Seconds between two sales of the copy's cashier."""
+COUNTS_SECONDS = 3.0
+"""So long the tablet counts shelves as well, before and after it is copied: of earlier lives not only sales are to come back."""
 MOST_LOOKS = 300
 OFF_AND_ON = 0.7
 """How often somebody turns the copy off and on, so that it does not wait until it comes back by itself."""
@@ -58,6 +60,7 @@ class Fork(OfTablet):
         """Copies the tablet, starts both, and sells at both."""
         one, journal = self.one, self.world.journal
         one.cable.sever("up", "down")  # so that something waits, and is on both
+        one.counts_until = time.monotonic() + COUNTS_SECONDS
         await asyncio.sleep(1.5)
         await one.program.kill()
         one.cable.mend("up", "down")
