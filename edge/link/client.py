@@ -42,7 +42,9 @@ Call: TypeAlias = "aio.StreamStreamCall[LinkRequest, LinkResponse]"
 
 CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.keepalive_time_ms", 20_000),
-    ("grpc.keepalive_timeout_ms", 10_000),
+    # Also what TCP waits for an answer before it gives up (gRPC sets TCP_USER_TIMEOUT to it), and the last time it tries again by
+    # itself: 6.2 s into a cut it would otherwise wait for as long once more, though the line may be back the moment after.
+    ("grpc.keepalive_timeout_ms", 8_000),
     ("grpc.http2.max_pings_without_data", 0),
     ("grpc.keepalive_permit_without_calls", 0),
     # The session waits with jitter before each stream; the channel under it should not wait much longer on its own.

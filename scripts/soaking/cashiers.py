@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -12,6 +13,7 @@ import apsw
 
 from scripts.soaking import poisons
 from scripts.soaking.journal import Act, Journal, Receipt
+from scripts.soaking.programs import NotReady
 from scripts.soaking.reading import read_lane, read_life
 from scripts.soaking.traffic import AGAIN, DISK_FULL, NO_ANSWER, RETRY_SECONDS, Gate
 from scripts.soaking.wire import thousandths
@@ -27,6 +29,7 @@ RECOUNTS = 0.4
 SEASON = 15
 """Things it does until it chooses anew whether it only sells: sales alone go another way than what is mixed."""
 ONLY_SALES = 0.5
+MOST_QUESTIONS = 100
 PRICED_BY_TILLS = 4
 """The first of the products sold have their prices changed at tills, too."""
 
@@ -206,6 +209,8 @@ class Cashier:
             number=sale["number"],
             total=int(sale["total"]["amount"]),
             quantities=quantities,
+            outlet_id=self.tablet.outlet_id,
+            paid=CASH,
             asked_at=asked_at,
             given_at=time.time(),
         )
@@ -213,3 +218,34 @@ class Cashier:
         self._journal.sold(receipt)
         if answer["repeated"] and not unsure:
             self._journal.wonder(f"{self.tablet.name} says a new checkout was a repeated one: {key}")
+
+
+async def shown(tablet: Tablet, product_id: str) -> tuple[int, int]:
+    """How many thousandths of a product a till shows, and how many of them are promised.
+
+    Raises:
+        NotReady: it does not answer.
+    """
+    for _ in range(MOST_QUESTIONS):
+        with suppress(*NO_ANSWER):
+            status, answer = await tablet.call("GET", f"/stock/{product_id}")
+            if status < 300:
+                return thousandths(answer["on_hand"]), thousandths(answer["reserved"])
+        await asyncio.sleep(RETRY_SECONDS)
+    raise NotReady(f"{tablet.name} does not say how much there is of {product_id}.")
+
+
+async def give_codes(world: World, tablets: Sequence[Tablet], choice: random.Random) -> None:
+    """Each of these tablets gives another barcode to the same product, with what it had before."""
+    product = choice.choice(world.products)
+    known = world.codes.setdefault(product, [])
+    before = known[-2:]
+    for tablet in tablets:
+        mark = f"{choice.randrange(1 << 40)}"
+        given = [*before, f"T{mark}"]
+        act = Act("edit", tablet.name, tablet.till_id, f"codes-{mark}", product, "barcodes", " ".join(given))
+        world.journal.acts.append(act)
+        with suppress(*NO_ANSWER):
+            status, answer = await tablet.call("POST", f"/products/{product}", {"barcodes": given})
+            act.done, act.refused = (time.monotonic(), "") if status < 300 else (0.0, f"{status} {answer}")
+        known.append(given[-1])

@@ -44,6 +44,7 @@ def edits(journal: Journal, cloud: Cloud, tablets: Sequence[TabletFiles]) -> Ite
     alone = [tablet for tablet in tablets if tablet.till_id not in journal.forked]
     bases = _Bases(journal, cloud)
     yield from _overwritten(cloud, alone, bases)
+    yield from _dropped(cloud, alone, bases)
     yield from _needless(cloud, alone, bases)
     yield from _backwards(journal, cloud)
 
@@ -132,6 +133,34 @@ def _overwritten(cloud: Cloud, tablets: Sequence[TabletFiles], bases: _Bases) ->
                 evidence = dump([event.subject_id, now, edit.base_version, base, value, version, event.version, edit.op_id])
                 yield Finding("OVERWRITTEN", f"A till's {name} took the place of a newer one that it had not seen.", evidence)
         past.append((event.version, event.goods))
+
+
+def _dropped(cloud: Cloud, tablets: Sequence[TabletFiles], bases: _Bases) -> Iterator[Finding]:
+    """A till's barcodes took the place of one that somebody else had given and the till had not seen."""
+    made = {
+        (edit.product_id, edit.value.rpartition(" ")[2]): (tablet.till_id, edit)
+        for tablet in tablets
+        for edit in tablet.edits
+        if edit.field == "barcodes"
+    }
+    past: defaultdict[str, list[tuple[int, str, frozenset[str]]]] = defaultdict(list)
+    for event in cloud.events:
+        if event.goods is None:
+            continue
+        steps, now = past[event.subject_id], frozenset(event.goods.barcodes)
+        before = steps[-1][2] if steps else now
+        author = next((made[event.subject_id, code] for code in now - before if (event.subject_id, code) in made), None)
+        till_id = author[0] if author is not None else ""
+        if author is not None and before - now:
+            base = bases.of(author[1])
+            for (_, _, older), (version, other, newer) in reversed(list(pairwise(steps))):
+                if version <= base or other == till_id:
+                    break  # what came before its own change was weighed with that
+                if gone := (newer - older) & (before - now):
+                    evidence = dump([event.subject_id, sorted(gone), base, version, event.version, author[1].op_id])
+                    yield Finding("OVERWRITTEN", "A till's barcodes took the place of one that it had not seen.", evidence)
+        if not steps or now != before:
+            steps.append((event.version, till_id, now))
 
 
 def _needless(cloud: Cloud, tablets: Sequence[TabletFiles], bases: _Bases) -> Iterator[Finding]:

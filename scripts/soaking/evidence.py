@@ -23,6 +23,14 @@ class Sold:
     sold_at: float = 0.0
     """Seconds since 1970; 0 for unknown."""
     clock_state: int = 0
+    day: str = ""
+    """Which it counts for; empty for unknown, as the rest."""
+    paid: int = 0
+    device_at: float = 0.0
+    """The wall clock of its till, and what was added to that."""
+    offset_ms: int = 0
+    reasons: tuple[str, ...] = ()
+    """What its owner should know of it."""
 
 
 @dataclass(frozen=True)
@@ -205,6 +213,10 @@ class Cloud:
     promises: list[Promise] = field(default_factory=list)
     newest: dict[str, int] = field(default_factory=dict)
     """By lane, the last position that concerns tills."""
+    zones: dict[str, str] = field(default_factory=dict)
+    """Of each outlet."""
+    commands: dict[str, tuple[str, str, str]] = field(default_factory=dict)
+    """Till, status and what was said of each command."""
     answered: dict[str, int] = field(default_factory=dict)
     """How many rows each idempotency key of REST has."""
 
@@ -239,13 +251,37 @@ class TabletFiles:
     """Operations of earlier lives, and which life."""
 
 
+@dataclass(frozen=True)
+class Made:
+    """A sale of the outside client."""
+
+    op_seq: int
+    id: str
+    number: str
+    product: str
+    quantity: int
+    """Thousandths."""
+    at: int
+    """Seconds since 1970; 0 for one whose till said that its clock is wrong."""
+    made_at: float = 0.0
+    """When it was, then."""
+
+
 @dataclass
 class Outside:
-    """What a client of the link that is none of ours has seen."""
+    """What a client of the link that is none of ours has seen, and sold."""
 
     files: TabletFiles
     broken: list[str] = field(default_factory=list)
     """What was against the contract."""
+    till_id: str = ""
+    outlet_id: str = ""
+    life: int = 0
+    told: int = 0
+    """Up to where it was told that the cloud has its operations."""
+    told_at: float = 0.0
+    """Of the monotonic clock."""
+    made: list[Made] = field(default_factory=list)
 
 
 def dump(value: object) -> str:

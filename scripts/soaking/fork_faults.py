@@ -26,6 +26,8 @@ PUT_BACK = 0.5
 """How often the cloud is put back to its backup while both are on: what either did in earlier lives is asked for again."""
 BEHIND = 0.5
 """How often the copy sells less than the tablet: a cloud that heard of the copy alone then knows less than the tablet does."""
+WAITS_SECONDS = (1.5, 4.5)
+"""So long a tablet is cut off before it is copied: what waits then is one batch, or several."""
 PACE, SLOW_PACE = 0.25, 0.8
 """Seconds between two sales of the copy's cashier."""
 COUNTS_SECONDS = 3.0
@@ -61,7 +63,7 @@ class Fork(OfTablet):
         one, journal = self.one, self.world.journal
         one.cable.sever("up", "down")  # so that something waits, and is on both
         one.counts_until = time.monotonic() + COUNTS_SECONDS
-        await asyncio.sleep(1.5)
+        await asyncio.sleep(self.random.choice(WAITS_SECONDS))
         await one.program.kill()
         one.cable.mend("up", "down")
         self.copy = copy = await cloned(self.world, one)

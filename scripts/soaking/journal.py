@@ -25,6 +25,9 @@ class Receipt:
     asked_at: float = 0.0
     """When the checkout was first asked for, and when it was answered; seconds since 1970."""
     given_at: float = 0.0
+    outlet_id: str = ""
+    paid: int = 0
+    """What was handed over."""
 
 
 @dataclass
@@ -62,7 +65,7 @@ class Fact:
     """Something REST was asked to do."""
 
     kind: str
-    """"sale", "adjust", "price", "product", "archive", "reserve", "release" or "fulfil"."""
+    """"sale", "adjust", "price", "product", "archive", "reserve", "release", "fulfil" or "command"."""
     key: str
     outlet_id: str = ""
     product_id: str = ""
@@ -110,6 +113,8 @@ class Journal:
 
     path: Path
     receipts: list[Receipt] = field(default_factory=list)
+    scarce: str = ""
+    """A product of which there is never more promised than there is."""
     refused: dict[str, str] = field(default_factory=dict)
     """Checkouts a till has refused, by key: nothing may have been sold."""
     strange: list[str] = field(default_factory=list)

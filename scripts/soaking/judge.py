@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from scripts.soaking import count_rules, edit_rules, product_rules, queue_rules, sales_rules, stock_rules
+from scripts.soaking import count_rules, edit_rules, outside_rules, product_rules, queue_rules, sales_rules, stock_rules
 from scripts.soaking.evidence import Cloud, Outside, TabletFiles
 from scripts.soaking.finding import Finding
 from scripts.soaking.journal import Journal
@@ -43,6 +43,7 @@ def findings(
         queue_rules.put_aside(journal, cloud, every),
         queue_rules.forked(journal, cloud),
         sales_rules.mistimed(journal, cloud),
+        sales_rules.days(cloud),
         queue_rules.holes(cloud),
         stock_rules.stock(cloud),
         count_rules.counts(journal, cloud, every),
@@ -52,7 +53,9 @@ def findings(
         edit_rules.edits(journal, cloud, every),
         product_rules.office(journal, cloud),
         *(product_rules.replica(cloud, tablet) for tablet in tablets),
+        queue_rules.commands(journal, cloud),
         strangers(cloud, outside),
+        outside_rules.handed_over(journal, cloud, outside) if outside is not None else (),
     )
     told: Counter[str] = Counter()
     found = []
@@ -108,4 +111,8 @@ def outstanding(cloud: Cloud, tablets: Sequence[TabletFiles]) -> list[str]:
         mark, watermark = tablet.lanes.get(tablet.outlet_id, (0, 0, 0))[2], cloud.stores.get((tablet.till_id, tablet.epoch), 0)
         if mark != watermark:
             waits.append(f"{tablet.name} was told watermark {mark} of {watermark}")
+    tills = {tablet.till_id: tablet.name for tablet in tablets}
+    for till, status, _ in cloud.commands.values():
+        if till in tills and status in {"waiting", "sent"}:
+            waits.append(f"{tills[till]} has not said what became of a command")
     return waits

@@ -9,9 +9,11 @@ from contextlib import suppress
 import aiohttp
 import asyncpg
 
+from scripts.soaking.assortment import reprice
 from scripts.soaking.cashiers import PRICED_BY_TILLS
 from scripts.soaking.faults import OfTablet
 from scripts.soaking.journal import Act, Fact, Shown
+from scripts.soaking.programs import NotReady
 from scripts.soaking.reading import goods, read_lane
 from scripts.soaking.traffic import NO_ANSWER
 from scripts.soaking.wire import Message
@@ -21,6 +23,9 @@ PRICES = 3
 GOODS = 450
 FLOOD = 2_300
 """Positions: a frame covers 2000 at most."""
+
+THICK_CHANGES = 60
+"""Of 2 KB each: a frame has 64 KB at most."""
 
 _HEAD = "SELECT last_seq FROM log_heads WHERE tenant_id = $1 AND lane = $2"
 _FLOOR = "SELECT floor_seq FROM log_heads WHERE tenant_id = $1 AND lane = $2"
@@ -199,6 +204,8 @@ class Flood(OfTablet):
                 now = await connection.fetchval(_HEAD, *where)
                 if now - before > FLOOD:
                     break
+            with suppress(*NO_ANSWER, NotReady):
+                await reprice(world, THICK_CHANGES, self.random)
         finally:
             await connection.close()
         one.counts_until = time.monotonic() + COUNTS_SECONDS

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from scripts.soaking.further_mutants import FURTHER
 from scripts.soaking.more_mutants import MORE
 from scripts.soaking.mutant import Change, Mutant, NotApplicable, plant
 from scripts.soaking.subtle_mutants import SUBTLE
@@ -299,5 +300,6 @@ ALL: tuple[Mutant, ...] = (
     ),
     *MORE,
     *SUBTLE,
+    *FURTHER,
 )
 BY_NAME = {mutant.name: mutant for mutant in ALL}

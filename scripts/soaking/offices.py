@@ -14,6 +14,12 @@ from scripts.soaking.world import World
 
 REUSED = 0.15
 """How often a key is used a second time, for something else."""
+LATE = 0.3
+"""How often somebody ends a reservation that has ended."""
+HELD_SECONDS = 40
+"""How long an order waits for its scarce goods."""
+REFRESHES = 0.15
+"""How many of the commands ask for a new copy of everything: that hides what a copy has missed."""
 
 
 class Office:
@@ -23,6 +29,8 @@ class Office:
         self.pace = pace
         self.promised: list[tuple[str, str, str]] = []
         """Open reservations: external_id, id and outlet."""
+        self._over: list[tuple[float, str, str]] = []
+        """Reservations whose time is over from a moment on: id and outlet."""
         self.done = 0
         self._world = world
         self._random = random.Random(seed)  # noqa: S311 (repeatable, guards nothing)
@@ -33,7 +41,7 @@ class Office:
         tasks = (
             *(self._sale, self._sale, self._adjust, self._adjust, self._price, self._product, self._promise, self._settle),
             *(self._sale, self._sale, self._adjust, self._adjust, self._price, self._product, self._promise, self._settle),
-            self._owner,
+            *(self._owner, self._command, self._order, self._order),
         )
         while True:
             await gate.work(self._random.choice(tasks))
@@ -108,21 +116,50 @@ class Office:
 
     async def _promise(self) -> None:
         outlet, key = self._outlet(), self._key("reserve")
-        wanted = {product: self._random.randint(1, 3) for product in self._random.sample(self._world.products, 2)}
-        fact = Fact("reserve", key, outlet, about=key)
-        lines = [{"product_id": product, "quantity": str(quantity)} for product, quantity in wanted.items()]
+        wanted = {product: str(self._random.randint(1, 3)) for product in self._random.sample(self._world.products, 2)}
         seconds = self._random.choice((2, 600))
-        body = {"outlet_id": outlet, "lines": lines, "external_id": key, "expires_in_seconds": seconds}
-        made = await self._ask(fact, "POST", "/api/v1/reservations", body)
+        made = await self._reserve(key, outlet, wanted, seconds)
         if made is not None and seconds > 2:
             self.promised.append((key, made["id"], outlet))
+        elif made is not None:
+            self._over.append((time.monotonic() + seconds, made["id"], outlet))
+
+    async def _order(self) -> None:
+        """Two customers want the last pieces at the same moment."""
+        outlet, scarce = self._outlet(), self._world.journal.scarce
+        wants = [(self._key("reserve"), str(self._random.randint(1, 2))) for _ in range(2)]
+        await asyncio.gather(*(self._reserve(key, outlet, {scarce: quantity}, HELD_SECONDS) for key, quantity in wants))
+
+    async def _command(self) -> None:
+        """A till is told to send once more what it keeps, or to fetch its copies anew."""
+        till = self._random.choice(self._world.tablets).till_id
+        fact = Fact("command", self._key("command"))
+        body: dict[str, object] = {"kind": "resend", "from_op_seq": self._random.choice((1, 20, 60)), "expires_in_seconds": 3600}
+        if self._random.random() < REFRESHES:
+            body = {"kind": "refresh", "expires_in_seconds": 3600}
+        made = await self._ask(fact, "POST", f"/api/v1/devices/{till}/commands", body)
+        fact.about = made["id"] if made is not None else ""
+
+    async def _reserve(self, key: str, outlet: str, wanted: dict[str, str], seconds: int) -> Any:
+        fact = Fact("reserve", key, outlet, about=key)
+        lines = [{"product_id": product, "quantity": quantity} for product, quantity in wanted.items()]
+        body = {"outlet_id": outlet, "lines": lines, "external_id": key, "expires_in_seconds": seconds}
+        return await self._ask(fact, "POST", "/api/v1/reservations", body)
 
     async def _settle(self) -> None:
         """Gives promised goods back, or hands them over."""
+        if self._over and self._over[0][0] < time.monotonic():
+            _, reservation, outlet = self._over.pop(0)  # its goods are free by now, or about to be: not to be given back twice
+            await self._end("release", reservation, outlet, "")
         if not self.promised:
             return
         order, reservation, outlet = self.promised.pop(self._random.randrange(len(self.promised)))
         kind = self._random.choice(("release", "fulfil"))
+        await self._end(kind, reservation, outlet, order)
+        if self._random.random() < LATE:
+            await self._end(kind, reservation, outlet, order)  # somebody else, who has not heard of it
+
+    async def _end(self, kind: str, reservation: str, outlet: str, order: str) -> None:
         fact = Fact(kind, self._key(kind), outlet, about=order)
         await self._ask(fact, "POST", f"/api/v1/reservations/{reservation}:{kind}", {})
 

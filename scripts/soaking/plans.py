@@ -16,6 +16,7 @@ from scripts.soaking.cloud_faults import (
     SecondCloud,
     TerminateBackends,
 )
+from scripts.soaking.device_faults import Revoke, Suspend, TornSnapshot
 from scripts.soaking.faults import Fault, OfTablet
 from scripts.soaking.fork_faults import Fork, OldImage
 from scripts.soaking.lane_faults import Flood, RestoreUnseen, Retention
@@ -39,7 +40,7 @@ from scripts.soaking.world import World
 KINDS: tuple[type[Fault], ...] = (
     *(KillCloud, KillPostgres, KillTablet, Cut, CutUp, CutDown, PauseCloud, PausePostgres, PauseTablet, TerminateBackends),
     *(DiskFull, DiskTrickle, ClockJump, ClockSwing, Restore, RestoreTwice, LoseReplica, Backup, Retention, RestoreUnseen),
-    *(SlowCut, LongCut, StuckTablet, BacklogKill, SecondCloud, Fork, OldImage, Flood),
+    *(SlowCut, LongCut, StuckTablet, BacklogKill, SecondCloud, Fork, OldImage, Flood, TornSnapshot, Suspend, Revoke),
 )
 NAMES = {kind.kind: kind for kind in KINDS}
 

@@ -1,5 +1,7 @@
 """An outside client of the link: speaks the published messages by their numbers, confirms late on purpose, checks what it gets.
 
+What it does as a till is in selling.py.
+
 It shares no code with the product. What breaks a promise is appended to a file; what it holds is written to another.
 """
 
@@ -20,6 +22,7 @@ import grpc
 from grpc import aio
 
 from scripts.soaking.reading import goods
+from scripts.soaking.selling import Till
 from scripts.soaking.wire import Message, thousandths, written
 
 METHOD = "/gipos.edge.v1.EdgeLinkService/Link"
@@ -29,9 +32,12 @@ CONFIRMS_SECONDS, HOLDS_SECONDS = 4.0, 1.5
 """It confirms at once for so long, and then confirms nothing for so long."""
 PIECES = 4
 """Pieces of a snapshot ahead of what was confirmed, by docs/reference/link.md."""
+SELLS_SECONDS = 0.6
+MOST_SOLD = 6
+"""Products."""
 _COST = 8
 _HELLO, _APPLIED, _PING = 1, 3, 4
-_WELCOME, _CHANGES, _PROGRESS, _RESET, _SNAPSHOT, _DRAIN = 1, 3, 4, 5, 6, 7
+_WELCOME, _STORED, _CHANGES, _PROGRESS, _RESET, _SNAPSHOT = 1, 2, 3, 4, 5, 6
 
 
 Call: TypeAlias = "aio.StreamStreamCall[bytes, bytes]"
@@ -54,12 +60,13 @@ class Lane:
 class Client:
     """The client, over many streams."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, only_looks: bool = False) -> None:
         self._folder = folder
+        self._only_looks = only_looks
         self._lanes: dict[str, Lane] = {}
         self._credit = 0
         self._began = time.monotonic()
-        self._epoch = int(time.time() * 1000)
+        self._till = Till(folder, self._break, int(time.time() * 1000))
         self._number = 0
 
     @property
@@ -87,7 +94,9 @@ class Client:
             lane.coming, lane.piece = {}, 0
         places = [(2, written((1, name), (2, lane.epoch), (3, lane.seq))) for name, lane in self._lanes.items() if lane.seq >= 0]
         offered = [(5, name) for name in CAPABILITIES]
-        await call.write(written((_HELLO, written((1, self._epoch), *places, (4, "outside"), *offered, (8, "outside")))))
+        self._till.is_open = False
+        hello = written((1, self._till.epoch), *places, *self._till.said(), (4, "outside"), *offered, (8, "outside"))
+        await call.write(written((_HELLO, hello)))
         beat = asyncio.create_task(self._beat(call))
         try:
             while isinstance(data := await call.read(), bytes):
@@ -98,8 +107,8 @@ class Client:
             call.cancel()
 
     async def _beat(self, call: Call) -> None:
-        """The only one that writes after Hello: confirmations, and a ping now and then."""
-        pinged = time.monotonic()
+        """The only one that writes after Hello: confirmations, what was sold, and a ping now and then."""
+        pinged = sold = time.monotonic()
         while True:
             await asyncio.sleep(0.05)
             if not self._holds:
@@ -107,6 +116,10 @@ class Client:
                     confirmed, lane.unconfirmed = lane.unconfirmed, []
                     for data in confirmed:
                         await call.write(written((_APPLIED, data)))
+            if time.monotonic() - sold > SELLS_SECONDS:
+                sold = time.monotonic()
+                if (batch := self._till.batch(self._on_sale())) is not None:
+                    await call.write(batch)
             if time.monotonic() - pinged > 5:
                 pinged = time.monotonic()
                 self._number += 1
@@ -115,6 +128,9 @@ class Client:
     def _take(self, frame: Message) -> None:
         if frame.has(_WELCOME):
             self._credit = Message(frame.raw(_WELCOME)).number(9)
+            self._till.welcomed(Message(frame.raw(_WELCOME)))
+        elif frame.has(_STORED):
+            self._till.stored(Message(frame.raw(_STORED)))
         elif frame.has(_CHANGES):
             self._changes(Message(frame.raw(_CHANGES)))
         elif frame.has(_PROGRESS):
@@ -183,6 +199,10 @@ class Client:
                 self._break(f"An older level of {level.text(1)} came after a newer one in lane {name}.")
             rows[level.text(1)] = body
 
+    def _on_sale(self) -> list[str]:
+        rows = self._lanes.get("tenant", Lane()).rows
+        return [] if self._only_looks else [key for key, body in rows.items() if not Message(body).has(16)][:MOST_SOLD]
+
     def _save(self) -> None:
         """Writes what it holds, whole."""
         state: dict[str, object] = {"lanes": {name: [lane.epoch, lane.seq] for name, lane in self._lanes.items()}}
@@ -216,4 +236,4 @@ def _channel(folder: Path) -> aio.Channel:
 
 
 if __name__ == "__main__":
-    asyncio.run(Client(Path(sys.argv[1])).run())
+    asyncio.run(Client(Path(sys.argv[1]), only_looks=sys.argv[2:] == ["looks"]).run())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from scripts.soaking.evidence import Cloud, Goods, TabletFiles
@@ -72,6 +72,15 @@ def office(journal: Journal, cloud: Cloud) -> Iterator[Finding]:
         if sure and product not in tilled and goods is not None and goods.price != price:
             sentence = f"A price that REST acknowledged is not in the cloud: {price}, not {goods.price}."
             yield Finding("REST_LOST", sentence, product)
+
+
+def screens(cloud: Cloud, said: Mapping[tuple[str, str, str], tuple[int, int]]) -> Iterator[Finding]:
+    """What a till shows of the stock, by its name, outlet and product, when everything has arrived."""
+    for (name, outlet, product), (on_hand, reserved) in said.items():
+        level = cloud.levels.get((outlet, product))
+        if level is not None and (level.on_hand, level.reserved) != (on_hand, reserved):
+            sentence = f"{name} shows {on_hand} thousandths, {reserved} of them promised; there are {level.on_hand}."
+            yield Finding("SHOWN", sentence, f"{product}: {level}")
 
 
 def replica(cloud: Cloud, tablet: TabletFiles) -> Iterator[Finding]:

@@ -64,6 +64,16 @@ def forked(journal: Journal, cloud: Cloud) -> Iterator[Finding]:
             yield Finding("FORKED", f"Two tablets have worked under the name of till {till_id}, and nobody was told.")
 
 
+def commands(journal: Journal, cloud: Cloud) -> Iterator[Finding]:
+    """A command that REST took is kept, and carried out or failed in the middle; nothing else."""
+    for fact in journal.facts:
+        if fact.kind != "command" or not fact.done or fact.is_void:
+            continue
+        _, status, message = cloud.commands.get(fact.about, ("", "gone", ""))
+        if status not in {"done", "failed"}:
+            yield Finding("COMMAND", f"A command to a till is {status}.", f"{fact.about}: {message}")
+
+
 def holes(cloud: Cloud) -> Iterator[Finding]:
     """The log is without gaps from its floor to its head."""
     lanes: defaultdict[str, list[int]] = defaultdict(list)

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from contextlib import closing, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import apsw
 import asyncpg
@@ -21,6 +22,7 @@ from scripts.soaking.evidence import (
     Edit,
     Goods,
     Logged,
+    Made,
     Moved,
     Outside,
     Promise,
@@ -30,6 +32,7 @@ from scripts.soaking.evidence import (
     Sold,
     TabletFiles,
 )
+from scripts.soaking.selling import SOLD
 from scripts.soaking.wire import Message, thousandths
 
 PRODUCTS = ("product.created", "product.updated", "product.deleted")
@@ -68,12 +71,17 @@ async def _places(connection: asyncpg.Connection, tenant: str, cloud: Cloud) -> 
         cloud.newest[lane] = (await connection.fetchval(query, tenant, lane, types)) or 0
     query = "SELECT till_id, store_epoch, op_watermark FROM till_stores WHERE tenant_id = $1"
     cloud.stores = {(row[0], row[1]): row[2] for row in await ask(query, tenant)}
+    query = "SELECT id, till_id, status, message FROM till_commands WHERE tenant_id = $1"
+    cloud.commands = {row[0]: (row[1], row[2], row[3]) for row in await ask(query, tenant)}
 
 
 async def _facts(connection: asyncpg.Connection, tenant: str, cloud: Cloud) -> None:
     ask = connection.fetch
-    query = "SELECT id, till_id, outlet_id, number, store_epoch, op_seq, total, body, sold_at, clock_state FROM sales"
-    for row in await ask(f"{query} WHERE tenant_id = $1", tenant):
+    query = (
+        "SELECT id, till_id, outlet_id, number, store_epoch, op_seq, total, body, sold_at, clock_state,"
+        " business_date::text AS day, device_clock, clock_offset_ms FROM sales WHERE tenant_id = $1"
+    )
+    for row in await ask(query, tenant):
         body = Message(row["body"])
         cloud.sales.append(
             Sold(
@@ -88,6 +96,11 @@ async def _facts(connection: asyncpg.Connection, tenant: str, cloud: Cloud) -> N
                 quantities=_quantities(Message(line) for line in body.many(10)),
                 sold_at=row["sold_at"].timestamp(),
                 clock_state=row["clock_state"],
+                day=row["day"],
+                paid=sum(Message(Message(each).raw(2)).number(1) for each in body.many(13)),
+                device_at=row["device_clock"].timestamp() if row["device_clock"] else 0.0,
+                offset_ms=row["clock_offset_ms"] or 0,
+                reasons=tuple(each.decode() for each in body.many(29)),
             )
         )
     query = "SELECT outlet_id, product_id, quantity, sale_id, note, reason, created_at FROM movements WHERE tenant_id = $1"
@@ -136,6 +149,7 @@ async def _states(connection: asyncpg.Connection, tenant: str, cloud: Cloud) -> 
     )
     for row in await ask(query, tenant):
         cloud.promises.append(Promise(row[0], row[1], row[2], row[3], dict(zip(row[4], row[5], strict=True)), float(row[6])))
+    cloud.zones = {row[0]: row[1] for row in await ask("SELECT id, time_zone FROM outlets WHERE tenant_id = $1", tenant)}
     query = "SELECT key, count(*) FROM idempotency_keys WHERE tenant_id = $1 GROUP BY key"
     cloud.answered = {row[0]: row[1] for row in await ask(query, tenant)}
 
@@ -207,7 +221,33 @@ def read_outside(folder: Path, outlet_id: str) -> Outside:
     broken = []
     with suppress(FileNotFoundError):
         broken = [json.loads(line) for line in (folder / "probe-broken.jsonl").read_text().splitlines()]
-    return Outside(found, broken)
+    outside = Outside(found, broken)
+    with suppress(FileNotFoundError):
+        for line in (folder / SOLD).read_text().splitlines(keepends=True):
+            if line.endswith("\n"):
+                _take(outside, json.loads(line))
+    return outside
+
+
+def _take(outside: Outside, said: dict[str, Any]) -> None:
+    """A line of what it made and was told."""
+    if "told" in said:
+        outside.told, outside.told_at = said["told"], said["when"]
+    elif "till" in said:
+        outside.till_id, outside.outlet_id, outside.life = said["till"], said["outlet"], said["epoch"]
+    else:
+        outside.made.append(Made(**said))
+
+
+def read_staged(folder: Path) -> int:
+    """How many pieces of snapshots a tablet keeps aside.
+
+    Raises:
+        apsw.Error: the file cannot be read.
+    """
+    with closing(_open(folder / "replica.db")) as replica:
+        value = replica.execute("SELECT count(*) FROM staged").get
+    return int(value) if isinstance(value, int) else 0
 
 
 def read_lane(folder: Path, lane: str) -> tuple[int, int, int] | None:
@@ -221,6 +261,26 @@ def read_lane(folder: Path, lane: str) -> tuple[int, int, int] | None:
         for epoch, seq, watermark in replica.execute("SELECT epoch, seq, op_watermark FROM lanes WHERE lane = ?", (lane,)):
             found = (epoch, seq, watermark)
     return found
+
+
+def read_shelf(folder: Path, lane: str, product_id: str) -> tuple[int, int, int, int] | None:
+    """Position, watermark, level (thousandths) and what the tablet has done above the watermark, of a product in its outlet.
+
+    None where it stands nowhere.
+
+    Raises:
+        apsw.Error: a file cannot be read.
+    """
+    place = read_lane(folder, lane)
+    if place is None:
+        return None
+    with closing(_open(folder / "replica.db")) as replica:
+        body = replica.execute("SELECT body FROM levels WHERE outlet_id = ? AND product_id = ?", (lane, product_id)).get
+    with closing(_open(folder / "store.db")) as store:
+        query = "SELECT coalesce(sum(delta), 0) FROM pending_deltas WHERE product_id = ? AND op_seq > ?"
+        done = store.execute(query, (product_id, place[2])).get
+    level = thousandths(Message(body).text(3)) if isinstance(body, bytes) else 0
+    return place[1], place[2], level, done if isinstance(done, int) else 0
 
 
 def read_life(folder: Path) -> int:

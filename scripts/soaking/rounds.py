@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import statistics
 import time
 from collections import Counter
@@ -13,16 +14,17 @@ from dataclasses import dataclass, field
 import apsw
 import asyncpg
 
-from scripts.soaking import count_rules, judge
-from scripts.soaking.cashiers import Cashier
+from scripts.soaking import boards, count_rules, judge, product_rules
+from scripts.soaking.cashiers import Cashier, shown
 from scripts.soaking.evidence import Cloud, TabletFiles
 from scripts.soaking.faults import Fault
 from scripts.soaking.finding import Finding
 from scripts.soaking.offices import Office
 from scripts.soaking.plans import Plan
 from scripts.soaking.programs import NotReady
-from scripts.soaking.reading import read_cloud, read_lane, read_life, read_outside, read_tablet
-from scripts.soaking.traffic import Gate
+from scripts.soaking.reading import read_cloud, read_lane, read_life, read_outside, read_shelf, read_tablet
+from scripts.soaking.traffic import NO_ANSWER, Gate
+from scripts.soaking.wire import thousandths
 from scripts.soaking.world import World
 
 DRAIN_SECONDS = 5.0
@@ -32,6 +34,7 @@ LATEST_SECONDS = 45.0
 STILL_SECONDS = 60.0
 """So long a cashier may need to get an answer once everything is healed."""
 MOST_CROWDED = 4.0
+SCREEN_LOOKS, SCREEN_SECONDS = 20, 0.5
 _POLL_SECONDS = 0.1
 _WATCH_SECONDS = 0.015
 _CHUNK = 200_000
@@ -97,6 +100,7 @@ class Soak:
         self._say = say
         self._gate = Gate()
         self._cashiers = [Cashier(world, tablet, n, seed * 31 + n, pace) for n, tablet in enumerate(world.tablets, start=1)]
+        self._board = boards.Board(world)
         self._office = Office(world, seed * 31 + 17, pace * 1.5)
 
     async def run(self, until: float, *, all_kinds: bool = False) -> Result:
@@ -105,7 +109,7 @@ class Soak:
         With `all_kinds` it also goes on until every kind of fault has come once.
         """
         began = time.monotonic()
-        works = [self._office.run(self._gate), *(cashier.run(self._gate) for cashier in self._cashiers)]
+        works = [self._board.run(), self._office.run(self._gate), *(cashier.run(self._gate) for cashier in self._cashiers)]
         workers = [asyncio.create_task(work) for work in works]
         try:
             while not self.result.findings and (time.monotonic() < until or (all_kinds and not self._plan.has_seen_all)):
@@ -141,7 +145,7 @@ class Soak:
         said = await self._begun(faults)
         self.result.kinds.update(fault.kind for fault in faults)
         await asyncio.sleep(self._plan.seconds(faults))
-        watching = asyncio.create_task(self._watch())
+        watching = asyncio.gather(self._watch(), self._glance())
         try:
             await self._heal(faults)
             healed = time.monotonic()
@@ -175,6 +179,7 @@ class Soak:
             )
             self._say(f"{self.result.step:3d}  {'+ ' if index else ''}{sentence}{tail}")
         if not found:
+            self.world.hush(quiet=False)
             self._gate.go()
             await asyncio.sleep(0.5)
 
@@ -197,6 +202,7 @@ class Soak:
                     await fault.heal()
 
     async def _stand_still(self) -> bool:
+        self.world.hush(quiet=True)
         try:
             async with asyncio.timeout(STILL_SECONDS):
                 await self._gate.stop()
@@ -212,6 +218,23 @@ class Soak:
                     place = read_lane(one.folder, one.outlet_id)
                     if place is not None:
                         self.world.journal.saw(one.name, one.till_id, read_life(one.folder), place)
+            await asyncio.sleep(_WATCH_SECONDS)
+
+    async def _glance(self) -> None:
+        """Looks at screens meanwhile: a till shows the level it has, and what it did that this level does not contain."""
+        while True:
+            for one in self.world.tablets:
+                product = random.choice(self.world.products)  # noqa: S311 (guards nothing)
+                with suppress(apsw.Error, *NO_ANSWER):
+                    before = read_shelf(one.folder, one.outlet_id, product)
+                    status, answer = await one.call("GET", f"/stock/{product}")
+                    if before is None or status >= 300 or read_shelf(one.folder, one.outlet_id, product) != before:
+                        continue
+                    if thousandths(answer["on_hand"]) != before[2] + before[3]:
+                        sentence = (
+                            f"{one.name} at {before[0]} has a level of {before[2]} and {before[3]} of its own beyond that, "
+                        )
+                        self.world.journal.wonder(sentence + f"and shows {answer['on_hand']} of {product}.")
             await asyncio.sleep(_WATCH_SECONDS)
 
     async def _drain(self, healed: float) -> tuple[float | None, float, list[str]]:
@@ -231,17 +254,37 @@ class Soak:
 
     async def _judged(self) -> list[Finding]:
         """What the judge finds, of a moment in which everything has arrived: promises end by themselves at any time."""
-        outside = read_outside(self.world.outside_folder, self.world.facts["outlets"][0]["id"])
+        outside = read_outside(self.world.outside_folder, self.world.facts["outlets"][1]["id"])
         cloud, tablets = await self._look()
         end = time.monotonic() + DRAIN_SECONDS
         while judge.outstanding(cloud, tablets) and time.monotonic() < end:
             await asyncio.sleep(_POLL_SECONDS)
-            outside = read_outside(self.world.outside_folder, self.world.facts["outlets"][0]["id"])
+            outside = read_outside(self.world.outside_folder, self.world.facts["outlets"][1]["id"])
             cloud, tablets = await self._look()
         self._conflicts = max(self._conflicts, len(cloud.conflicts))
         self._excused = max(self._excused, count_rules.excused(self.world.journal, cloud))
         retired = [read_tablet(one.folder, one.name, one.till_id, one.outlet_id) for one in self.world.retired]
-        return judge.findings(self.world.journal, cloud, tablets, retired, outside)
+        found = judge.findings(self.world.journal, cloud, tablets, retired, outside)
+        return found or await self._shown()
+
+    async def _shown(self) -> list[Finding]:
+        """What screens show is what the cloud has; looked at more than once, because promises end, and a dashboard comes back."""
+        wrong: list[Finding] = []
+        for _ in range(SCREEN_LOOKS):
+            said = {
+                (one.name, one.outlet_id, product): await shown(one, product)
+                for one in self.world.tablets
+                for product in (*self.world.products, self.world.journal.scarce)
+            }
+            cloud, tablets = await self._look()
+            if judge.outstanding(cloud, tablets):
+                await asyncio.sleep(_POLL_SECONDS)
+                continue
+            wrong = [*product_rules.screens(cloud, said), *boards.shown(cloud, self._board.values)]
+            if not wrong:
+                break
+            await asyncio.sleep(SCREEN_SECONDS)
+        return wrong
 
     async def _look(self, *, places_only: bool = False) -> tuple[Cloud, list[TabletFiles]]:
         # Tablets first: what the cloud has by then is at least what they know of.

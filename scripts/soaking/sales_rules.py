@@ -5,17 +5,20 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
 from scripts.soaking.evidence import Cloud, Sold, TabletFiles, dump
 from scripts.soaking.finding import Finding
-from scripts.soaking.journal import Journal
+from scripts.soaking.journal import Journal, Receipt
 
 _COUNT = re.compile(r"([0-9]{5,})$")
 SYNCED = 1
 """ClockState in link.proto: measured against the cloud since the tablet started."""
 TIME_SLACK = 2.0
 """Seconds."""
+HOURS = {"Asia/Jakarta": 7, "Asia/Pontianak": 7, "Asia/Makassar": 8, "Asia/Jayapura": 9}
+"""By which clocks are ahead of Greenwich, all year."""
 
 
 def lost(journal: Journal, cloud: Cloud, tablets: Sequence[TabletFiles]) -> Iterator[Finding]:
@@ -37,12 +40,18 @@ def lost(journal: Journal, cloud: Cloud, tablets: Sequence[TabletFiles]) -> Iter
             yield Finding(
                 "LOST", f"A sale is lost: {where} was given to a customer and is not in the cloud.", f"{receipt.sale_id}; {state}"
             )
-        elif (sale.total, sale.quantities, sale.number) != (receipt.total, receipt.quantities, receipt.number):
-            evidence = dump([receipt.total, receipt.quantities, sale.number, sale.total, sale.quantities])
+        elif not _is_as_given(sale, receipt):
+            evidence = dump([receipt, sale])
             yield Finding("CHANGED", f"A sale was changed on its way: {where} says something else than the cloud.", evidence)
         tablet = on_tablets.get(receipt.tablet) if number >= journal.forgot.get(receipt.tablet, (0, 0))[0] else None
         if tablet is not None and tablet.sales.get(receipt.sale_id) != receipt.number:
             yield Finding("FORGOTTEN", f"A tablet has forgotten a sale: {where} is not in its own store.", receipt.sale_id)
+
+
+def _is_as_given(sale: Sold, receipt: Receipt) -> bool:
+    if receipt.outlet_id and (sale.till_id, sale.outlet_id, sale.paid) != (receipt.till_id, receipt.outlet_id, receipt.paid):
+        return False
+    return (sale.total, sale.quantities, sale.number) == (receipt.total, receipt.quantities, receipt.number)
 
 
 def _state(sale_id: str, tablet: TabletFiles | None) -> str:
@@ -180,3 +189,19 @@ def mistimed(journal: Journal, cloud: Cloud) -> Iterator[Finding]:
                 f"Receipt {receipt.number} of {receipt.tablet} is wrong by {late:.0f} s, and its till says it knows the time."
             )
             yield Finding("TIME", sentence, receipt.sale_id)
+
+
+def days(cloud: Cloud) -> Iterator[Finding]:
+    """A sale counts for the day on which it was made, by the clock of its outlet; what a till says of its clocks adds up."""
+    for sale in cloud.sales:
+        hours = HOURS.get(cloud.zones.get(sale.outlet_id, ""))
+        if sale.day and sale.sold_at and hours is not None:
+            day = (datetime.fromtimestamp(sale.sold_at, UTC) + timedelta(hours=hours)).date().isoformat()
+            if day != sale.day:
+                sentence = f"Sale {sale.number or sale.id} counts for {sale.day}; on its outlet's clock it was {day}."
+                yield Finding("DAY", sentence, sale.id)
+        if sale.device_at and sale.clock_state == SYNCED:
+            told = sale.device_at + sale.offset_ms / 1000
+            if abs(told - sale.sold_at) > TIME_SLACK:
+                sentence = f"Sale {sale.number} is {sale.sold_at - told:.0f} s from what its till made of its clock."
+                yield Finding("TIME", sentence, sale.id)

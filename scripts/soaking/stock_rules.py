@@ -78,6 +78,12 @@ def promises(journal: Journal, cloud: Cloud) -> Iterator[Finding]:
         if level.reserved != wanted[place]:
             sentence = f"Reserved are {level.reserved} thousandths, and open reservations add up to {wanted[place]}."
             yield Finding("PROMISED", sentence, dump(place))
+        if place[1] == journal.scarce and level.reserved > max(0, level.on_hand):
+            sentence = f"Promised are {level.reserved} thousandths of a product of which there are {level.on_hand}."
+            yield Finding("PROMISED", sentence, dump(place))
+    for order, count in Counter(promise.external_id for promise in cloud.promises).items():
+        if order and count > 1:
+            yield Finding("REST_DOUBLED", f"Goods are promised {count} times to one order.", order)
     by_order = {promise.external_id: promise for promise in cloud.promises}
     moved: Counter[str] = Counter()
     for movement in cloud.movements:
@@ -85,7 +91,7 @@ def promises(journal: Journal, cloud: Cloud) -> Iterator[Finding]:
             moved[movement.note] += movement.quantity
     ended: dict[str, str] = {}
     for fact in journal.facts:
-        if fact.kind not in {"reserve", "release", "fulfil"} or not fact.done or fact.is_void:
+        if fact.kind not in {"reserve", "release", "fulfil"} or not fact.done or fact.is_void or not fact.about:
             continue
         found = by_order.get(fact.about)
         if found is None:

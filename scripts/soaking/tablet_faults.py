@@ -5,10 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from contextlib import suppress
 from typing import ClassVar
 
 from scripts.soaking import poisons
+from scripts.soaking.cashiers import give_codes
 from scripts.soaking.faults import OfTabletAlone
+from scripts.soaking.journal import Fact
+from scripts.soaking.traffic import NO_ANSWER
 
 FILLER = "filler.bin"
 COUNTS_SECONDS = 2.0
@@ -91,6 +95,7 @@ class CutDown(Cut):
     async def begin(self) -> str:
         """Packets vanish."""
         said = await super().begin()
+        await self._told()
         self.one.counts_until = time.monotonic() + COUNTS_SECONDS
         if self.random.random() < POISONED:
             self._sold = self._receipts()
@@ -113,6 +118,18 @@ class CutDown(Cut):
         self.one.program.start()
         await self.one.ready()
 
+    async def _told(self) -> None:
+        """The tablet is told to do something: whether it hears that or not, in the end it is done, or said to have failed."""
+        fact = Fact("command", f"cut-{self.random.randrange(1 << 40)}", began=time.monotonic())
+        self.world.journal.facts.append(fact)
+        with suppress(*NO_ANSWER):
+            body = {"kind": "resend", "from_op_seq": 1, "expires_in_seconds": 3600}
+            path = f"/api/v1/devices/{self.one.till_id}/commands"
+            status, answer = await self.world.rest("POST", path, body, **{"Idempotency-Key": fact.key})
+            if status < 300:
+                fact.about, fact.done = answer["id"], time.monotonic()
+                fact.is_void = fact.began <= self.world.journal.restored_at
+
     def _receipts(self) -> int:
         return sum(receipt.tablet == self.one.name for receipt in self.world.journal.receipts)
 
@@ -123,8 +140,15 @@ class SlowCut(Cut):
     kind = "slow-cut"
     seconds = (3.0, 10.0)
 
+    async def begin(self) -> str:
+        """Packets vanish. Meanwhile another tablet and this one give barcodes to one product, and neither knows of the other."""
+        said = await super().begin()
+        other = self.random.choice([tablet for tablet in self.world.tablets if tablet is not self.one])
+        await give_codes(self.world, (other, self.one), self.random)
+        return said
 
-class LongCut(Cut):
+
+class LongCut(SlowCut):
     """Long enough that every connection is given up."""
 
     kind = "long-cut"

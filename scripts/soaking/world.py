@@ -22,6 +22,7 @@ import asyncpg
 from scripts.soaking.journal import Journal
 from scripts.soaking.namespaces import CLOUD, Cable, Namespace, mount_memory, unmount
 from scripts.soaking.programs import NotReady, Program, python
+from scripts.soaking.selling import QUIET
 
 ROOT = Path(__file__).resolve().parents[2]
 PRODUCT = ("cloud", "edge", "gateway_rest", "host", "kernel", "protos")
@@ -29,8 +30,6 @@ REST_PORT, GRPC_PORT, TILL_PORT = 8080, 8081, 8091
 DISK_MEGABYTES = 128
 START_SECONDS = 90.0
 POLL_SECONDS = 0.03
-_SEEDED = 8
-"""Products every soak begins with."""
 
 
 def copy_product(checkout: Path, to: Path) -> Path:
@@ -129,6 +128,8 @@ class World:
     """Those that are there from the beginning."""
     extra: list[str] = field(default_factory=list)
     """Products that come and go."""
+    thick: list[str] = field(default_factory=list)
+    """Products with a lot of text."""
     flooding: list[str] = field(default_factory=list)
     """Products of which large amounts are received."""
     codes: dict[str, list[str]] = field(default_factory=dict)
@@ -137,6 +138,8 @@ class World:
     """Held while the database's files are copied, in either direction."""
     copies: int = 0
     """How many second tablets there have been."""
+    revoked: int = 0
+    """How many tablets of others were locked out."""
     retired: list[Tablet] = field(default_factory=list)
     """Second tablets that have done their work: their files are still looked at."""
 
@@ -144,6 +147,10 @@ class World:
     def outside_folder(self) -> Path:
         """Where the outside client writes what it holds and what was broken."""
         return self.folder / "outside"
+
+    def hush(self, *, quiet: bool) -> None:
+        """The outside client sells nothing more, or goes on."""
+        (self.outside_folder / QUIET).touch() if quiet else (self.outside_folder / QUIET).unlink(missing_ok=True)
 
     @property
     def database_folder(self) -> Path:
@@ -261,6 +268,7 @@ async def built(folder: Path, source: Path) -> AsyncIterator[World]:
         NotReady: something did not start.
     """
     from cloud.platform.postgres import EmbeddedPostgres  # only for the address of its socket
+    from scripts.soaking import assortment  # which stands on this
 
     logs = folder / "logs"
     environment = {
@@ -297,9 +305,8 @@ async def built(folder: Path, source: Path) -> AsyncIterator[World]:
         cloud.start()
         await world.cloud_ready()
         await _make_tablets(world, environment)
-        await _stock(world)
-        for tablet in world.tablets:
-            await _until(f"{tablet.name} has the products", tablet.program, lambda tablet=tablet: _knows(tablet))
+        await assortment.stocked(world)
+        await assortment.arrived(world)
         await world.backup()
         yield world
     finally:
@@ -313,11 +320,6 @@ async def built(folder: Path, source: Path) -> AsyncIterator[World]:
         await second.http.close()
         place.close()
         away.close()
-
-
-async def _knows(tablet: Tablet) -> bool:
-    shown = (await tablet.call("GET", "/status"))[1]
-    return bool(shown["products_count"] >= _SEEDED and shown["link"]["state"] == "online")
 
 
 async def _step(world: World, command: tuple[str, ...]) -> None:
@@ -363,16 +365,22 @@ async def _make_tablets(world: World, environment: dict[str, str]) -> None:
         if token:
             program.start()
         else:
-            pairings.append(_pair(world, {"outlet_id": outlet_id, **draft}, program, folder / "till"))
-    pairings.append(_pair(world, {"outlet_id": first, "name": "Luar"}, world.outside, world.outside_folder))
+            pairings.append(pair(world, {"outlet_id": outlet_id, **draft}, program, folder / "till"))
+    pairings.append(pair(world, {"outlet_id": second, "name": "Luar"}, world.outside, world.outside_folder))
     await asyncio.gather(*pairings)
     for tablet in world.tablets:
         await tablet.ready()
         await _until(f"{tablet.name} is online", tablet.program, lambda tablet=tablet: _named(tablet))
 
 
-async def _pair(world: World, draft: dict[str, str], program: Program, folder: Path) -> None:
-    """Makes a folder that of a till, as a shop does: with a code from the cloud, at the tablet. Then starts what works in it."""
+async def pair(world: World, draft: dict[str, str], program: Program, folder: Path) -> str:
+    """Makes a folder that of a till, as a shop does: with a code from the cloud, at the tablet. Then starts what works in it.
+
+    Returns the till's id.
+
+    Raises:
+        NotReady: the code, or the pairing, was refused.
+    """
     made = await world.must("POST", "/api/v1/pairing-codes", draft)
     command = python("edge", "enroll", "--qr", made["qr_text"], "--data", str(folder))
     paths = {"PYTHONPATH": world.cloud.environment["PYTHONPATH"]}
@@ -381,20 +389,10 @@ async def _pair(world: World, draft: dict[str, str], program: Program, folder: P
     if await enrol.finished():
         raise NotReady(f"The {enrol.name} failed: {enrol.words()}")
     program.start()
+    return str(json.loads((folder / "identity.json").read_text())["till_id"])
 
 
 async def _named(tablet: Tablet) -> bool:
     shown = (await tablet.call("GET", "/status"))[1]
     tablet.till_id = shown.get("till", {}).get("id", "")
     return bool(tablet.till_id)
-
-
-async def _stock(world: World) -> None:
-    for number in range(_SEEDED):
-        made = await world.must(
-            "POST", "/api/v1/products", {"name": f"Barang {number:02d}", "price": {"amount": 1000 * (number + 1)}}
-        )
-        world.products.append(made["id"])
-        for outlet in world.facts["outlets"]:
-            body = {"outlet_id": outlet["id"], "quantity": "1000", "reason": "received", "note": "opening"}
-            await world.must("POST", f"/api/v1/inventory/{made['id']}:adjust", body)
