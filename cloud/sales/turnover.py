@@ -15,7 +15,7 @@ from gipos.v1.sales_pb2 import Sale, SaleStatus
 _COLUMN = sales.c
 _SUMS = sa.text(
     """
-    SELECT s.outlet_id, to_char(s.sold_at AT TIME ZONE o.time_zone, 'HH24') AS hour, count(*), sum(s.total)::bigint
+    SELECT s.outlet_id, to_char(s.sold_at AT TIME ZONE o.time_zone, 'HH24') AS hour, count(*), least(sum(s.total), 9e18)::bigint
     FROM unnest(CAST(:outlet_ids AS text[]), CAST(:days AS date[]), CAST(:time_zones AS text[])) AS o (outlet_id, day, time_zone)
     JOIN sales s ON s.tenant_id = :tenant_id AND s.business_date = o.day AND s.outlet_id = o.outlet_id
     GROUP BY s.outlet_id, hour

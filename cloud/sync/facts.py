@@ -16,7 +16,7 @@ from cloud.sales import bulk
 from cloud.sync.troubles import NOT_UNDERSTOOD, UNSUPPORTED, Trouble, said
 from gipos.edge.v1.link_pb2 import CLOCK_STATE_WRONG, ClockReading, Operation, ProductEdited, StockCounted
 from gipos.v1.sales_pb2 import Sale, SaleLine, SaleStatus
-from kernel import pricing, quantities
+from kernel import money, pricing, quantities
 from kernel.business_days import business_date
 from kernel.ids import PATTERN, is_id, new_id
 from kernel.money import half_up
@@ -188,6 +188,8 @@ def _sold(operation: Operation, place: Place, now: datetime) -> Sold:
     lines = list(sale.lines)
     if not lines:
         raise Trouble("SALE_EMPTY")
+    if not -money.LIMIT <= sale.total.amount <= money.LIMIT:
+        raise Trouble("TOTAL_WRONG")  # with a few of them no day of the merchant could be summed up any more
     amounts = _amounts([line.quantity for line in lines])
     said = list(sale.review_reasons)
     marks = [reason for reason in dict.fromkeys(said) if reason in TOLD_BY_TILLS]

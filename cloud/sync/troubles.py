@@ -39,6 +39,10 @@ TEXTS: Final = {
         "Ada jumlah barang yang bukan angka dengan paling banyak tiga desimal.",
         "A quantity is not a decimal number with at most three places.",
     ),
+    "TOTAL_WRONG": (
+        "Total penjualan melebihi sepuluh triliun rupiah.",
+        "The total of the sale is more than ten trillion rupiah.",
+    ),
     "TIME_WRONG": ("Ada waktu di luar tahun 1 sampai 9999.", "A time is outside the years 1 to 9999."),
     "COUNT_PRODUCT_WRONG": (
         "Hitungan stok ini tidak menyebut produk dengan nomor pengenal yang benar.",

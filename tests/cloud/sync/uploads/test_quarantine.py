@@ -125,6 +125,10 @@ async def mended(market: Any, count: int = 1) -> list[Any]:
             {"sale_recorded": {"id": f"sal_{'0' * 26}", "lines": [{"quantity": "1"}], "sale_time": {"seconds": 253_402_279_200}}},
         ),
         (
+            "TOTAL_WRONG",
+            {"sale_recorded": {"id": f"sal_{'0' * 26}", "lines": [{"quantity": "1"}], "total": {"amount": 2**63 - 1}}},
+        ),
+        (
             "SALE_PRODUCT_WRONG",
             {"sale_recorded": {"id": f"sal_{'0' * 26}", "lines": [{"quantity": "1", "product_id": "prd_\0"}]}},
         ),
