@@ -206,7 +206,20 @@ def test_the_state_file_has_what_programs_need_and_is_for_its_owner_only(running
 
 def test_the_words_at_the_end_of_a_start_name_everything_to_try(running: Session, layout: Layout) -> None:
     text = banner.healthy(layout, running.state())
-    for word in ("/docs", "/api/v1", "127.0.0.1:20001", "gipos_test_x", "Kemang", "Depok", "  1. ", "  2. ", "  3. ", "Ctrl-C"):
+    more = ("/dashboard", "127.0.0.1:20004")
+    for word in (
+        *more,
+        "/docs",
+        "/api/v1",
+        "127.0.0.1:20001",
+        "gipos_test_x",
+        "Kemang",
+        "Depok",
+        "  1. ",
+        "  2. ",
+        "  3. ",
+        "Ctrl-C",
+    ):
         assert word in text
 
 
