@@ -406,8 +406,8 @@ async def test_frames_are_bounded_and_so_is_what_is_kept_of_them(database: Datab
         names += [change.product.id for change in read(frame).changes]
         place = frame.place
     assert len(names) == len(set(names)) == 1500
-    assert len(sizes) == 5
-    assert max(sizes) < 80 * 1024
+    assert len(sizes) == 3
+    assert max(sizes) < 144 * 1024
     assert frames._size <= 100_000
     assert sum(len(kept.data) for kept in frames._kept.values()) <= 100_000
 
